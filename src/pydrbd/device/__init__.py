@@ -1,0 +1,1 @@
+"""The room `device`; see docs/architecture.md."""

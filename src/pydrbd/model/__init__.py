@@ -1,0 +1,1 @@
+"""The room `model`; see docs/architecture.md."""

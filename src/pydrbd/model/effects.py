@@ -1,0 +1,214 @@
+"""Orders that the rules give. The node carries them out one after another, each finished before the next begins.
+
+The order of the effects in a list is a promise: what stands after a `PersistMetadata` happens only once that is durable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.model.refusals import Refusal
+
+
+class Replication(Enum):
+    """Where a write goes besides the local disk (`enum core_replication`)."""
+
+    NONE = 0
+    PEER = 1
+    OUT_OF_SYNC = 2
+
+
+class Reads(Enum):
+    """Where a read is served from (`enum core_reads`)."""
+
+    LOCAL = 0
+    IN_SYNC = 1
+    PEER = 2
+    NONE = 3
+
+
+class Gate(Enum):
+    """What the export lets through (`enum core_gate`)."""
+
+    OPEN = 0
+    FIRST_WRITE = 1
+    SUSPENDED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PersistMetadata:
+    """Write the superblock, whole and flushed. A failure comes back as `MetadataFailed` and the rest of the list is dropped."""
+
+    ids: GenerationIds
+    flags: MdFlag
+    agreed_sectors: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetSize:
+    """The device has this many 512-byte sectors now (before the export opens)."""
+
+    sectors: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBitmap:
+    """Make the bitmap on disk equal to the one in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAllBits:
+    """Every block is out of sync."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearAllBits:
+    """Every block is in sync."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetReplication:
+    mode: Replication
+
+
+@dataclass(frozen=True, slots=True)
+class SetReads:
+    source: Reads
+
+
+@dataclass(frozen=True, slots=True)
+class SetGate:
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class SetAccept:
+    """What the peer may ask of the engine (`CORE_ACCEPT_*`, added up)."""
+
+    accept: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartListening:
+    """Listen and connect, until both sockets stand (then `SocketsReady`) or `StopListening`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopListening:
+    """Give up connecting, close half-open sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptSockets:
+    """Hand both sockets to the engine, which starts to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropConnection:
+    """Send what is queued, close both sockets; `PeerLost` with reason ORDERED follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendPacket:
+    """A control packet (a dataclass of `pydrbd.wire`), queued in its socket's stream behind what is there."""
+
+    packet: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeReading:
+    """The packet is dealt with: read on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendBitmap:
+    """Queue our whole bitmap, packed if both sides can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """After `PeerLost`: mark what is unstable out of sync, complete what is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartResync:
+    """We are target (ask for blocks) or source (mark in sync what the peer acknowledges)."""
+
+    target: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StopResync:
+    """Ask for no more blocks; done when no resync write is in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlushDisk:
+    """All completed writes of the backing disk are stable."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenExport:
+    """The NBD socket appears."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseExport:
+    """The NBD socket goes; requests in flight are finished first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetachDisk:
+    """Give the backing disk up."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimer:
+    name: str
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopTimer:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunHandler:
+    """Call a handler of the configuration, in the background."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """One sentence for the log: what was decided, by which rule (empty for plain facts). `level` is logging's."""
+
+    sentence: str
+    rule: str = ""
+    level: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The user's command is done, or refused."""
+
+    token: int
+    refusal: Refusal | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The last effect of `down`: the daemon ends."""
+
+
+Effect = (
+    PersistMetadata | SetSize | WriteBitmap | SetAllBits | ClearAllBits | SetReplication | SetReads | SetGate | SetAccept
+    | StartListening | StopListening | AdoptSockets | DropConnection | SendPacket | ResumeReading | SendBitmap | Release
+    | StartResync | StopResync | FlushDisk | OpenExport | CloseExport | DetachDisk | StartTimer | StopTimer | RunHandler
+    | Say | Answer | Exit
+)

@@ -1,0 +1,201 @@
+"""Facts that the rules react to. Each is past tense, immutable, and carries what the rules may not fetch themselves.
+
+`new_uuid` is 64 random bits drawn by the node, on the events after which the rules may have to begin a new generation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from pydrbd.model.generation import GenerationIds, MdFlag
+
+
+class Lost(Enum):
+    """Why a peer was lost; the engine's words (`enum core_lost`) and the node's own."""
+
+    CLOSED = "closed the connection"
+    BROKEN = "the connection broke"
+    PING = "PingAck did not arrive in time"
+    TIMEOUT = "did not acknowledge writes in time (ko-count)"
+    PROTOCOL = "sent what the protocol does not allow"
+    ORDERED = "was disconnected"
+
+
+# --- from the node itself -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The backing disk is open, its metadata read and its activity log applied; the engine has loaded the bitmap."""
+
+    ids: GenerationIds
+    flags: MdFlag
+    device_uuid: int
+    agreed_sectors: int
+    """`la_size` of the superblock: the size last agreed on; 0 for never."""
+    backing_sectors: int
+    """Largest device that the backing disk has room for, its metadata taken off."""
+    bits_set: int
+    crashed_primary: bool
+    """The activity log had to be applied: this node was Primary when it died."""
+    new_uuid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SocketsReady:
+    """Both sockets stand, features are agreed, authentication (if any) has passed. The engine does not hold them yet."""
+
+    agreed_version: int
+    features: int
+    resolve_conflicts: bool
+    """We accepted the meta socket (8.4's RESOLVE_CONFLICTS)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsChanged:
+    """So many clients hold the export open now."""
+
+    clients: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer that an effect had started has run out."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataFailed:
+    """The superblock or the bitmap could not be written; `reason` is one sentence."""
+
+    reason: str
+
+
+# --- from the engine ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PacketReceived:
+    """A control packet, decoded by `pydrbd.wire`. From the data socket: reading has stopped until `ResumeReading`."""
+
+    packet: Any
+    bits_set: int
+    """Bits set in our bitmap at this moment."""
+    new_uuid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    """The connection is gone; writes that lack an acknowledgement are held until `Release`."""
+
+    reason: Lost
+    held: int
+    unstable: int
+    new_uuid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstWriteHeld:
+    """The first write since the gate was armed waits for a new generation."""
+
+    new_uuid: int
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapReceived:
+    """The peer's whole bitmap is merged into ours; reading has stopped until `ResumeReading`."""
+
+    bits_set: int
+    new_uuid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ResyncDone:
+    """As target: every block that could be mended is, its data are flushed and the bitmap is written."""
+
+    bits_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFailed:
+    """An operation on the backing disk failed; `operation` is ``read``, ``write``, ``flush`` or ``metadata``."""
+
+    operation: str
+    sector: int
+    error: int
+    """A positive errno."""
+    new_uuid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDiskFailed:
+    """The peer answered a block with a negative acknowledgement."""
+
+    sector: int
+
+
+# --- from the user (each is answered by exactly one `Answer` effect with its token) ---------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    token: int
+    force: bool = False
+    new_uuid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Demote:
+    token: int
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    token: int
+    discard_my_data: bool = False
+    tentative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    token: int
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidate:
+    """Throw our data away and fetch the peer's (`peer=False`), or the other way round (`invalidate-remote`)."""
+
+    token: int
+    peer: bool = False
+    new_uuid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outdate:
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class PauseSync:
+    token: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Stop: refused while Primary and held open, unless forced."""
+
+    token: int
+    force: bool = False
+
+
+Event = (
+    Attached | SocketsReady | ClientsChanged | TimerFired | MetadataFailed | PacketReceived | PeerLost | FirstWriteHeld
+    | BitmapReceived | ResyncDone | DiskFailed | PeerDiskFailed | Promote | Demote | Connect | Disconnect | Invalidate
+    | Outdate | PauseSync | Down
+)

@@ -1,0 +1,33 @@
+"""Generation identifiers and what the superblock says about them (DRBD 8.4, `drbd_meta_data.h`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+JUST_CREATED = 4
+"""The current identifier of metadata that has never held data (8.4 `UUID_JUST_CREATED`)."""
+
+
+class MdFlag(IntFlag):
+    """Flags of the v08 superblock (8.4 `drbd.h`, `MDF_*`)."""
+
+    CONSISTENT = 1
+    PRIMARY_IND = 2
+    CONNECTED_IND = 4
+    FULL_SYNC = 8
+    WAS_UP_TO_DATE = 16
+    PEER_OUT_DATED = 32
+    CRASHED_PRIMARY = 64
+    AL_CLEAN = 128
+    AL_DISABLED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationIds:
+    """The four identifiers of one replica, 64 bits each. Bit 0 is 8.4's mark "was Primary" and does not take part in comparisons."""
+
+    current: int = JUST_CREATED
+    bitmap: int = 0
+    history0: int = 0
+    history1: int = 0

@@ -1,0 +1,39 @@
+"""Why a command is refused: DRBD's sentences and `drbdsetup`'s exit codes (drbd-utils 9, `drbdsetup` exit codes)."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Refusal(Enum):
+    """A typed reason. The value is (exit code, sentence)."""
+
+    TWO_PRIMARIES = (11, "Multiple primaries not allowed by config")
+    NO_UP_TO_DATE_DISK = (17, "Need access to UpToDate data")
+    HELD_OPEN = (11, "Device is held open by someone")
+    NO_LOCAL_DISK = (16, "Can not resync without local disk")
+    NO_PEER_DISK = (16, "Can not resync without remote disk")
+    REFUSED_BY_PEER = (11, "State change was refused by peer node")
+    NEEDS_CONNECTION = (11, "Need a connection for this operation")
+    ALREADY_STANDALONE = (10, "Can not disconnect a StandAlone device")
+    RESYNC_RUNNING = (11, "Resync already active")
+    IN_TRANSIENT_STATE = (11, "In transient state, retry after next state change")
+    CONCURRENT_CHANGE = (11, "Concurrent state changes detected and aborted")
+    DISKLESS = (11, "Device is diskless, the requested operation requires a disk")
+    OUTDATE_CONNECTED = (17, "Refusing to be Outdated while Connected")
+    PRIMARY_OUTDATE = (17, "Refusing to be Outdated while Primary")
+    PEER_TIMEOUT = (11, "The peer did not answer in time")
+    PEER_IS_PRIMARY_HERE = (11, "Refusing to be Primary while peer is not outdated")
+    METADATA_IO = (20, "I/O error on the meta data; see the log")
+    PAUSE_ALREADY_SET = (10, "Sync-pause flag is already set")
+    PAUSE_ALREADY_CLEAR = (10, "Sync-pause flag is already cleared")
+
+    @property
+    def exit_code(self) -> int:
+        """Return drbdsetup's exit code."""
+        return self.value[0]
+
+    @property
+    def sentence(self) -> str:
+        """Return the sentence for the user."""
+        return self.value[1]

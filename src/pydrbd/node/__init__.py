@@ -1,0 +1,1 @@
+"""The room `node`; see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""The room `ondisk`; see docs/architecture.md."""

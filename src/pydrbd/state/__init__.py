@@ -1,0 +1,1 @@
+"""The room `state`; see docs/architecture.md."""

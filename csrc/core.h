@@ -1,0 +1,20 @@
+/* core.h - core_api.h for a C compiler: what cffi's cdef must not see stands here.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef PYDRBD_CORE_H
+#define PYDRBD_CORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core_api.h"
+
+/* cdef takes no constant in an array's length that it would have to fold, so the number stands there twice. */
+_Static_assert(sizeof(((struct core_fact *)0)->payload) == CORE_PAYLOAD_MAX, "a fact holds the largest control packet");
+/* Python lays these out from the same text; a hole in the middle would be a field that the two could see differently. */
+_Static_assert(offsetof(struct core_fact, payload) == 44, "struct core_fact has no hidden padding before its payload");
+_Static_assert(sizeof(struct core_fact) == 560, "struct core_fact is what Python copies in batches");
+_Static_assert(offsetof(struct core_disk, size_sectors) == 8, "the descriptors come first");
+_Static_assert(sizeof(struct core_peer) == 40, "struct core_peer is ten 32-bit words");
+
+#endif

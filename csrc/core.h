@@ -9,7 +9,7 @@
 
 #include "core_api.h"
 
-/* cdef takes no constant in an array's length that it would have to fold, so the number stands there twice. */
+/* The cdef spells the number out in struct core_fact, so it stands there twice. */
 _Static_assert(sizeof(((struct core_fact *)0)->payload) == CORE_PAYLOAD_MAX, "a fact holds the largest control packet");
 /* Python lays these out from the same text; a hole in the middle would be a field that the two could see differently. */
 _Static_assert(offsetof(struct core_fact, payload) == 44, "struct core_fact has no hidden padding before its payload");

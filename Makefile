@@ -1,0 +1,115 @@
+# The project's commands; `make help` prints them.  Everything runs in the virtual environment that tools/prepare makes.
+
+VENV := .venv/bin
+CC ?= gcc
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden -Icsrc -Inbd -Itests/c -MMD -MP
+LIBRARIES := -luring -lpthread
+C_SOURCES := $(sort $(wildcard csrc/*.c nbd/*.c))
+C_FILES := $(C_SOURCES) $(sort $(wildcard csrc/*.h nbd/*.h tests/c/*.[ch] tests/fuzz/*.[ch] bench/*/*.c))
+C_TESTS := $(notdir $(basename $(sort $(wildcard tests/c/test_*.c))))
+FUZZERS := $(notdir $(basename $(sort $(wildcard tests/fuzz/fuzz_*.c))))
+PY_FILES := src tests tools bench setup.py csrc/cffi_build.py
+ROUNDS ?= 300
+
+# One directory per kind of build, so that they never mix.
+KIND ?= plain
+OUT := build/c-$(KIND)
+FLAGS_plain := -O2 -g
+FLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FLAGS_tsan := -O1 -g -fsanitize=thread
+RUN_tsan := setarch -R
+CFLAGS_KIND := $(CFLAGS_ALL) $(FLAGS_$(KIND))
+
+.DEFAULT_GOAL := help
+.PHONY: help build test check format fix lint types imports tidy test-c asan tsan fuzz-replay integration kill-rounds \
+        bench demo clean run-c run-fuzz
+
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## compile the C core in place
+	@mkdir -p build
+	flock build/.lock $(VENV)/python setup.py -q build_ext --inplace
+
+demo: ## the main job, before your eyes
+	./demo
+
+test: ## everything that ./test runs
+	./test
+
+check: format lint types imports tidy ## format, lint, types, imports, tidy
+
+format: ## is everything formatted?
+	$(VENV)/ruff format --check --quiet $(PY_FILES)
+	$(VENV)/clang-format --dry-run -Werror $(C_FILES)
+
+fix: ## format everything, mend what ruff can mend
+	$(VENV)/ruff check --fix $(PY_FILES)
+	$(VENV)/ruff format $(PY_FILES)
+	$(VENV)/clang-format -i $(C_FILES)
+
+lint: ## ruff and clang-tidy
+	$(VENV)/ruff check $(PY_FILES)
+	@printf '%s\n' $(C_SOURCES) | xargs -P $$(nproc) -n 2 sh -c '$(VENV)/clang-tidy --quiet "$$@" -- \
+	    -std=c11 -D_GNU_SOURCE -Icsrc -Inbd' clang-tidy
+
+types: ## mypy --strict
+	$(VENV)/mypy
+
+imports: ## who may know whom
+	$(VENV)/lint-imports --no-cache
+
+tidy: ## house rules
+	$(VENV)/pytest -q tests/test_tidy.py
+
+test-c: ## build and run the C test programs
+	$(MAKE) --no-print-directory run-c KIND=plain
+
+asan: ## the C test programs and the fuzz corpus under ASAN and UBSAN
+	$(MAKE) --no-print-directory run-c run-fuzz KIND=asan
+
+tsan: ## the C test programs under TSAN
+	$(MAKE) --no-print-directory run-c KIND=tsan
+
+fuzz-replay: ## run the fuzz targets over their corpora
+	$(MAKE) --no-print-directory run-fuzz KIND=plain
+
+integration: build ## two real daemons, foreign clients
+	$(VENV)/pytest tests/integration
+
+kill-rounds: build ## ROUNDS=300 random kill -9 rounds under verified writes
+	PYDRBD_ROUNDS=$(ROUNDS) $(VENV)/pytest -s tests/integration/test_kill_rounds.py
+
+bench: build ## measure against the peers; see bench/README.md
+	bench/prepare
+	$(VENV)/python bench/run.py
+
+clean: ## remove what was built
+	rm -rf build src/pydrbd/core/_core*.so
+
+# --- C test programs ---
+
+run-c: $(addprefix $(OUT)/,$(C_TESTS))
+	@for program in $^; do echo "$$program"; timeout 120 $(RUN_$(KIND)) $$program || exit 1; done
+
+run-fuzz: $(addprefix $(OUT)/,$(FUZZERS))
+	@for program in $^; do name=$${program##*/fuzz_}; echo "$$program"; \
+	    timeout 120 $$program tests/fuzz/corpus/$$name/* || exit 1; done
+
+$(OUT)/libcore.a: $(C_SOURCES:%.c=$(OUT)/%.o)
+	@rm -f $@
+	@ar rcs $@ $^
+
+$(OUT)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_KIND) -c -o $@ $<
+
+$(addprefix $(OUT)/,$(C_TESTS)): $(OUT)/%: $(OUT)/tests/c/%.o $(OUT)/libcore.a
+	$(CC) $(FLAGS_$(KIND)) -o $@ $< $(OUT)/libcore.a $(LIBRARIES)
+
+# tests/fuzz/replay.c is the main() that feeds files to a target where there is no libFuzzer.
+$(addprefix $(OUT)/,$(FUZZERS)): $(OUT)/%: $(OUT)/tests/fuzz/%.o $(OUT)/tests/fuzz/replay.o $(OUT)/libcore.a
+	$(CC) $(FLAGS_$(KIND)) -o $@ $^ $(LIBRARIES)
+
+-include $(shell find $(OUT) -name '*.d' 2>/dev/null)

@@ -3,10 +3,11 @@
 VENV := .venv/bin
 CC ?= gcc
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
-CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden -Icsrc -Inbd -Itests/c -MMD -MP
+INCLUDES := $(addprefix -I,$(patsubst %/,%,csrc $(sort $(wildcard csrc/*/)) nbd))
+CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden $(INCLUDES) -Itests/c -MMD -MP
 LIBRARIES := -luring -lpthread
-C_SOURCES := $(sort $(wildcard csrc/*.c nbd/*.c))
-C_FILES := $(C_SOURCES) $(sort $(wildcard csrc/*.h nbd/*.h tests/c/*.[ch] tests/fuzz/*.[ch] bench/*/*.c))
+C_SOURCES := $(sort $(wildcard csrc/*.c csrc/*/*.c nbd/*.c))
+C_FILES := $(C_SOURCES) $(sort $(wildcard csrc/*.h csrc/*/*.h nbd/*.h tests/c/*.[ch] tests/fuzz/*.[ch] bench/*/*.c))
 C_TESTS := $(notdir $(basename $(sort $(wildcard tests/c/test_*.c))))
 FUZZERS := $(notdir $(basename $(sort $(wildcard tests/fuzz/fuzz_*.c))))
 PY_FILES := src tests tools bench setup.py csrc/cffi_build.py
@@ -52,7 +53,7 @@ fix: ## format everything, mend what ruff can mend
 lint: ## ruff and clang-tidy
 	$(VENV)/ruff check $(PY_FILES)
 	@printf '%s\n' $(C_SOURCES) | xargs -P $$(nproc) -n 2 sh -c '$(VENV)/clang-tidy --quiet "$$@" -- \
-	    -std=c11 -D_GNU_SOURCE -Icsrc -Inbd' clang-tidy
+	    -std=c11 -D_GNU_SOURCE $(INCLUDES)' clang-tidy
 
 types: ## mypy --strict
 	$(VENV)/mypy

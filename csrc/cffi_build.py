@@ -21,7 +21,8 @@ WARNINGS = [
     "-Wstrict-prototypes",
     "-Wvla",
 ]
-# Our warnings are for our sources (make test-c compiles them with -Werror and -Wmissing-prototypes too); what cffi generates, and the Python headers that it includes, are not ours to mend.
+# Our warnings are for our sources (`make test-c` compiles them with -Werror and -Wmissing-prototypes too); what cffi
+# generates, and the Python headers that it includes, are not ours to mend.
 GENERATED = """
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wshadow"
@@ -46,11 +47,12 @@ ffi.cdef((ROOT / "csrc" / "core_api.h").read_text(encoding="utf-8"))
 ffi.set_source(
     "pydrbd.core._core",
     GENERATED,
-    sources=relative("csrc/*.c") + relative("nbd/*.c"),
-    depends=relative("csrc/*.h") + relative("nbd/*.h"),
-    include_dirs=["csrc", "nbd"],
+    sources=relative("csrc/**/*.c") + relative("nbd/**/*.c"),
+    depends=relative("csrc/**/*.h") + relative("nbd/**/*.h"),
+    include_dirs=["csrc", *relative("csrc/*/"), "nbd"],
     libraries=["uring"],
     define_macros=[("_GNU_SOURCE", None)],
+    undef_macros=["NDEBUG"],  # Python's own flags set it; what must hold is asserted in a release too
     extra_compile_args=["-std=c11", "-O2", "-g", "-fvisibility=hidden", *WARNINGS, *sanitizer_flags()],
     extra_link_args=sanitizer_flags(),
 )

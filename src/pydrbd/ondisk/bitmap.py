@@ -1,8 +1,8 @@
 """The out-of-sync bitmap on disk: one bit per 4 KiB block of the device, set = out of sync.
 
-Little-endian 64-bit words, so that bit n is bit n % 8 of byte n // 8 whatever the word size. Bits behind the end of the
-device mean nothing and are never set here. `apply_activity_log` works on a window, too: `first_bit` (a multiple of 8) is
-the number of the window's first bit, so that a caller need not hold the 32 MiB of a TiB to change one page.
+Little-endian 64-bit words, so that bit n is bit n % 8 of byte n // 8 whatever the word size. Bits behind the end of
+the device mean nothing and are never set here. `apply_activity_log` works on a window, too: `first_bit` (a multiple
+of 8) is the number of the window's first bit, so that a caller need not hold the 32 MiB of a TiB to change one page.
 """
 
 from __future__ import annotations

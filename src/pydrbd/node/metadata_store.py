@@ -1,0 +1,407 @@
+"""The metadata of one volume on its disk: opened, checked, written whole, in an order that a crash may cut.
+
+- The superblock is one aligned 4 KiB write, flushed, and `write` returns only then.
+- Applying the activity log: the bitmap is durable first, then the ring is initialised, then the superblock says so. Cut
+  between any two of these, the next run does the rest; run twice, it changes nothing.
+- Creating: the old superblock goes first, so that no moment shows old identifiers over an empty bitmap.
+
+Knows DRBD's v08 format through `pydrbd.ondisk`, and neither roles nor rules.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydrbd.config.description import MetaDiskKind, Volume
+from pydrbd.core.engine import Disk
+from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.node.backing_disk import BackingDisk, DiskIoError
+from pydrbd.ondisk import activity_log, superblock
+from pydrbd.ondisk.bitmap import EXTENT_BYTES, apply_activity_log, count, device_bits, set_range
+from pydrbd.ondisk.errors import ActivityLogDamagedError, DiskTooSmallError, OnDiskError
+from pydrbd.ondisk.layout import (
+    BLOCK_BYTES,
+    DEFAULT_AL_STRIPE_SIZE_4K,
+    DEFAULT_AL_STRIPES,
+    SECTOR_BYTES,
+    SLOT_SECTORS,
+    Layout,
+    MetaKind,
+    bitmap_bytes,
+    flexible_bytes,
+    layout_for,
+    superblock_offset,
+)
+from pydrbd.ondisk.superblock import Superblock
+
+_CHUNK_BYTES = 1 << 20
+_EXTENTS_PER_PAGE = BLOCK_BYTES // EXTENT_BYTES
+_KINDS = {
+    MetaDiskKind.INTERNAL: MetaKind.INTERNAL,
+    MetaDiskKind.FLEXIBLE: MetaKind.FLEXIBLE,
+    MetaDiskKind.INDEXED: MetaKind.INDEXED,
+    MetaDiskKind.FILE: MetaKind.FLEXIBLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataPlace:
+    """Where a volume's data and metadata are. `made_by_us`: the metadata is a file, which `create` makes."""
+
+    disk: Path
+    metadata: Path
+    kind: MetaKind
+    index: int = 0
+    made_by_us: bool = False
+
+    @classmethod
+    def of(cls, volume: Volume, resource: str, state_dir: Path) -> MetadataPlace:
+        """Return the place that the configuration gives to a volume."""
+        return cls(
+            disk=Path(volume.disk),
+            metadata=volume.metadata_path(state_dir, resource),
+            kind=_KINDS[volume.meta_disk.kind],
+            index=volume.meta_disk.index or 0,
+            made_by_us=volume.meta_disk.kind is MetaDiskKind.FILE,
+        )
+
+    @property
+    def slot(self) -> tuple[int, int] | None:
+        """Return what to lock of a shared metadata device, as (first byte, length)."""
+        if self.kind is not MetaKind.INDEXED:
+            return None
+        return self.index * SLOT_SECTORS * SECTOR_BYTES, SLOT_SECTORS * SECTOR_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class LogApplied:
+    """What applying the activity log did. `was_primary`: the superblock had the mark, so that the log counted."""
+
+    was_primary: bool
+    extents: frozenset[int]
+    bits_newly_set: int
+    changed: bool
+
+
+class MetadataStore:
+    """A volume's open disks and its superblock. Not thread-safe; a method that writes returns when it is durable."""
+
+    def __init__(self, place: MetadataPlace, data: BackingDisk, metadata: BackingDisk, layout: Layout) -> None:
+        """Take over the open disks; for internal metadata both are the same. Use `open` or `create`."""
+        self.place = place
+        self.layout = layout
+        self._data = data
+        self._metadata = metadata
+        self._superblock: Superblock | None = None
+
+    @classmethod
+    def open(cls, place: MetadataPlace, *, exclusive: bool = True, writable: bool = True) -> MetadataStore:
+        """Open the disks, read and check the superblock; write nothing. Raise an `OnDiskError` that names the disk.
+
+        Without `exclusive` nobody is locked out: for reading beside a daemon that has the disk.
+        """
+        data, metadata = _open_disks(place, exclusive=exclusive, writable=writable)
+        try:
+            at_bytes = superblock_offset(place.kind, metadata.size_bytes, place.index)
+            found = superblock.parse(metadata.read(at_bytes, BLOCK_BYTES))
+            layout = superblock.check_against_disk(
+                found, place.kind, metadata.size_bytes, backing_bytes=data.size_bytes, index=place.index
+            )
+            _require_agreed_size(place, found, layout)
+        except BaseException as error:
+            _close_disks(data, metadata)
+            if isinstance(error, OnDiskError) and not isinstance(error, DiskIoError):
+                raise _naming(error, place.metadata) from None
+            raise
+        store = cls(place, data, metadata, layout)
+        store._superblock = found
+        return store
+
+    @classmethod
+    def create(
+        cls,
+        place: MetadataPlace,
+        device_uuid: int,
+        *,
+        al_stripes: int = DEFAULT_AL_STRIPES,
+        al_stripe_size_4k: int = DEFAULT_AL_STRIPE_SIZE_4K,
+    ) -> MetadataStore:
+        """Write fresh metadata over whatever is there, and return it opened. Raise an `OnDiskError`.
+
+        The file of a place `made_by_us` is made or grown, its folder too. Nothing is written if the metadata does not
+        fit.
+        """
+        if place.made_by_us:
+            _make_file(place, al_stripes * al_stripe_size_4k)
+        data, metadata = _open_disks(place, exclusive=True, writable=True)
+        try:
+            layout = layout_for(
+                place.kind,
+                metadata.size_bytes,
+                backing_bytes=data.size_bytes,
+                index=place.index,
+                al_stripes=al_stripes,
+                al_stripe_size_4k=al_stripe_size_4k,
+            )
+            store = cls(place, data, metadata, layout)
+            store._initialise(superblock.fresh(layout, device_uuid))
+        except BaseException as error:
+            _close_disks(data, metadata)
+            if isinstance(error, OnDiskError) and not isinstance(error, DiskIoError):
+                raise _naming(error, place.metadata) from None
+            raise
+        return store
+
+    @property
+    def superblock(self) -> Superblock:
+        """Return the superblock as it is on disk."""
+        if self._superblock is None:
+            raise DiskIoError(f"{self.place.metadata}: the superblock has not been read")
+        return self._superblock
+
+    @property
+    def max_sectors(self) -> int:
+        """Return the largest device that disk and metadata have room for."""
+        return self.layout.max_sectors
+
+    @property
+    def direct(self) -> bool:
+        """Whether the data is reached with O_DIRECT."""
+        return self._data.direct
+
+    def write(
+        self,
+        ids: GenerationIds,
+        flags: MdFlag,
+        agreed_sectors: int,
+        *,
+        peer_max_bio_bytes: int | None = None,
+        al_extents: int | None = None,
+    ) -> None:
+        """Write the superblock as one who is attached: whole, flushed, unclean. Raise `OnDiskError`.
+
+        What is left out stays. Nothing is written when nothing would change.
+        """
+        old = self.superblock
+        self._write_superblock(
+            superblock.attached(
+                replace(
+                    old,
+                    ids=ids,
+                    flags=flags,
+                    agreed_sectors=agreed_sectors,
+                    peer_max_bio_bytes=old.peer_max_bio_bytes if peer_max_bio_bytes is None else peer_max_bio_bytes,
+                    al_extents=old.al_extents if al_extents is None else al_extents,
+                )
+            )
+        )
+
+    def apply_al(self, *, force: bool = False) -> LogApplied:
+        """Mark every active extent out of sync if this node was primary; initialise the ring; say so in the superblock.
+
+        Raise `ActivityLogDamagedError` if extents may be missing; with `force` the whole device is marked instead. So
+        it is after a primary's crash with `al-updates no`, which the flag AL_DISABLED tells.
+        """
+        was_primary = MdFlag.PRIMARY_IND in self.superblock.flags
+        ring = self._metadata.read(self.layout.al_offset_bytes, self.layout.al_blocks * BLOCK_BYTES)
+        extents: frozenset[int] = frozenset()
+        everything = was_primary and MdFlag.AL_DISABLED in self.superblock.flags
+        try:
+            extents = activity_log.replay(ring, self.layout.al_stripes).extents
+        except ActivityLogDamagedError as error:
+            if was_primary and not force:
+                raise _naming(error, self.place.metadata) from None
+            everything = was_primary
+        bits_newly_set = 0
+        if everything:
+            bits_newly_set = self.set_all_bits()
+        elif was_primary and extents:
+            bits_newly_set = self._mark(extents)
+        initial = activity_log.initial_ring(self.layout.al_blocks)
+        changed = bits_newly_set > 0 or ring != initial
+        if ring != initial:
+            self._metadata.write(self.layout.al_offset_bytes, initial)
+            self._metadata.flush()
+        if self.superblock.needs_apply_al:
+            changed = True
+            self._write_superblock(superblock.log_applied(self.superblock))
+        return LogApplied(was_primary, extents if was_primary else frozenset(), bits_newly_set, changed)
+
+    def mark_clean(self) -> None:
+        """Say that nobody is attached, after the engine has retired the log and gone. Not for a primary."""
+        initial = activity_log.initial_ring(self.layout.al_blocks)
+        self._metadata.write(self.layout.al_offset_bytes, initial)
+        self._metadata.flush()
+        self._write_superblock(superblock.log_applied(self.superblock))
+
+    def set_all_bits(self) -> int:
+        """Mark the whole device out of sync, durably; return how many blocks were not before."""
+        bits = device_bits(self._device_sectors())
+        bitmap = bytearray(self.read_bitmap())
+        newly_set = set_range(bitmap, 0, bits)
+        self._metadata.write(self.layout.bm_offset_bytes, bitmap)
+        self._metadata.flush()
+        return newly_set
+
+    def read_bitmap(self) -> bytes:
+        """Return the bitmap of the device, in whole 4 KiB blocks."""
+        size_bytes = min(bitmap_bytes(self._device_sectors()), self.layout.bm_bytes)
+        return self._metadata.read(self.layout.bm_offset_bytes, size_bytes)
+
+    def bits_set(self) -> int:
+        """Return how many blocks of the device are out of sync on disk."""
+        return count(self.read_bitmap(), device_bits(self._device_sectors()))
+
+    def restore(self, values: Superblock, bitmap: bytes) -> None:
+        """Write the superblock's values and the bitmap of a dump over what is there; the offsets stay this disk's."""
+        if len(bitmap) > self.layout.bm_bytes or values.agreed_sectors > self.layout.max_sectors:
+            raise DiskTooSmallError(
+                f"{self.place.metadata}: the dump is of a device larger than this disk has room for"
+            )
+        fresh = replace(
+            values,
+            md_size_sectors=self.layout.md_size_sectors,
+            al_offset_sectors=self.layout.al_offset_sectors,
+            bm_offset_sectors=self.layout.bm_offset_sectors,
+            al_stripes=self.layout.al_stripes,
+            al_stripe_size_4k=self.layout.al_stripe_size_4k,
+        )
+        self._initialise(fresh, bitmap)
+
+    def wipe(self) -> None:
+        """Overwrite the superblock with zeros, durably. The store is of no use afterwards."""
+        self._metadata.write(self.layout.superblock_offset_bytes, bytes(BLOCK_BYTES))
+        self._metadata.flush()
+        self._superblock = None
+
+    def engine_disk(self, size_sectors: int, al_extents: int, *, flush: bool = True) -> Disk:
+        """Return what the engine needs, with two new descriptors that are the engine's once it has taken them.
+
+        The ring must be initialised (`apply_al`). `al_extents` beyond what the ring remembers is cut down to that.
+        """
+        layout = self.layout
+        data_fd = self._data.duplicate()
+        try:
+            md_fd = self._metadata.duplicate()
+        except OSError:
+            os.close(data_fd)
+            raise
+        return Disk(
+            data_fd=data_fd,
+            md_fd=md_fd,
+            size_sectors=size_sectors,
+            al_offset_bytes=layout.al_offset_bytes,
+            al_blocks=layout.al_blocks,
+            al_stripes=layout.al_stripes,
+            al_stripe_size_4k=layout.al_stripe_size_4k,
+            al_extents=min(al_extents, activity_log.max_extents(layout.al_blocks)),
+            al_sequence=activity_log.FIRST_SEQUENCE,
+            flush=int(flush),
+            bm_offset_bytes=layout.bm_offset_bytes,
+            bm_bytes=layout.bm_bytes,
+        )
+
+    def close(self) -> None:
+        """Close the disks; the locks go when the engine has closed its descriptors, too. Twice is fine."""
+        _close_disks(self._data, self._metadata)
+
+    def _device_sectors(self) -> int:
+        """Return the size the bitmap is about: the agreed one, or all there is room for while none was agreed."""
+        return self.superblock.agreed_sectors or self.layout.max_sectors
+
+    def _write_superblock(self, new: Superblock) -> None:
+        if new == self._superblock:
+            return
+        self._metadata.write(self.layout.superblock_offset_bytes, superblock.serialise(new))
+        self._metadata.flush()
+        self._superblock = new
+
+    def _initialise(self, new: Superblock, bitmap: bytes = b"") -> None:
+        block = superblock.serialise(new)
+        self.wipe()
+        self._metadata.write(self.layout.al_offset_bytes, activity_log.initial_ring(self.layout.al_blocks))
+        zeros = bytes(_CHUNK_BYTES)
+        for start in range(0, self.layout.bm_bytes, _CHUNK_BYTES):
+            size_bytes = min(_CHUNK_BYTES, self.layout.bm_bytes - start)
+            part = bitmap[start : start + size_bytes]
+            chunk = part + zeros[: size_bytes - len(part)]
+            self._metadata.write(self.layout.bm_offset_bytes + start, chunk)
+        self._metadata.flush()
+        self._metadata.write(self.layout.superblock_offset_bytes, block)
+        self._metadata.flush()
+        self._superblock = new
+
+    def _mark(self, extents: frozenset[int]) -> int:
+        """Set the extents' bits in the bitmap on disk, page by page, durably; return how many were not set."""
+        pages: defaultdict[int, list[int]] = defaultdict(list)
+        for extent in sorted(extents):
+            pages[extent // _EXTENTS_PER_PAGE].append(extent)
+        newly_set = 0
+        for page, members in pages.items():
+            offset = page * BLOCK_BYTES
+            if offset >= self.layout.bm_bytes:
+                continue  # An extent behind the end of the device, which shrank since.
+            window = bytearray(self._metadata.read(self.layout.bm_offset_bytes + offset, BLOCK_BYTES))
+            added = apply_activity_log(window, members, self._device_sectors(), first_bit=offset * 8)
+            if added:
+                self._metadata.write(self.layout.bm_offset_bytes + offset, window)
+            newly_set += added
+        self._metadata.flush()
+        return newly_set
+
+
+def _open_disks(place: MetadataPlace, *, exclusive: bool, writable: bool) -> tuple[BackingDisk, BackingDisk]:
+    data = BackingDisk.open(place.disk, exclusive=exclusive, writable=writable)
+    if place.kind is MetaKind.INTERNAL:
+        return data, data
+    try:
+        metadata = BackingDisk.open(place.metadata, exclusive=exclusive, writable=writable, slot=place.slot)
+    except BaseException:
+        data.close()
+        raise
+    return data, metadata
+
+
+def _close_disks(data: BackingDisk, metadata: BackingDisk) -> None:
+    metadata.close()
+    data.close()
+
+
+def _naming(error: OnDiskError, path: Path) -> OnDiskError:
+    return type(error)(f"{path}: {error}")
+
+
+def _require_agreed_size(place: MetadataPlace, found: Superblock, layout: Layout) -> None:
+    if found.agreed_sectors > layout.max_sectors:
+        raise DiskTooSmallError(
+            f"disk {place.disk} has shrunk: the device has {found.agreed_sectors} sectors,"
+            f" the disk has room for {layout.max_sectors}"
+        )
+
+
+def _make_file(place: MetadataPlace, al_blocks: int) -> None:
+    """Make the metadata file, or grow it; durable together with its name."""
+    data = BackingDisk.open(place.disk)
+    try:
+        needed_bytes = flexible_bytes(data.size_bytes // SECTOR_BYTES, al_blocks)
+    finally:
+        data.close()
+    try:
+        place.metadata.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        fd = os.open(place.metadata, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(fd).st_size < needed_bytes:
+                os.posix_fallocate(fd, 0, needed_bytes)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        folder = os.open(place.metadata.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise DiskIoError(f"{place.metadata} cannot be made: {error.strerror}") from error

@@ -1,8 +1,8 @@
 """Castor and Pollux on one machine: two real nodes on two loopback addresses, driven through the `pydrbd` command.
 
 The demonstration, the integration tests and the benchmarks use it. Everything lies under one directory. Every process
-that was started is ended by its own id, whatever happened. Nothing here looks inside pydrbd: the command, the NBD socket
-and the disks are all that a user has too.
+that was started is ended by its own id, whatever happened. Nothing here looks inside pydrbd: the command, the NBD
+socket and the disks are all that a user has too.
 """
 
 from __future__ import annotations

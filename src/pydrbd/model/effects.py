@@ -1,6 +1,7 @@
 """Orders that the rules give. The node carries them out one after another, each finished before the next begins.
 
-The order of the effects in a list is a promise: what stands after a `PersistMetadata` happens only once that is durable.
+The order of the effects in a list is a promise: what stands after a `PersistMetadata` happens only once that is
+durable.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class Gate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PersistMetadata:
-    """Write the superblock, whole and flushed. A failure comes back as `MetadataFailed` and the rest of the list is dropped."""
+    """Write the superblock, whole and flushed.
+
+    A failure comes back as `MetadataFailed` and the rest of the list is dropped.
+    """
 
     ids: GenerationIds
     flags: MdFlag
@@ -207,8 +211,33 @@ class Exit:
 
 
 Effect = (
-    PersistMetadata | SetSize | WriteBitmap | SetAllBits | ClearAllBits | SetReplication | SetReads | SetGate | SetAccept
-    | StartListening | StopListening | AdoptSockets | DropConnection | SendPacket | ResumeReading | SendBitmap | Release
-    | StartResync | StopResync | FlushDisk | OpenExport | CloseExport | DetachDisk | StartTimer | StopTimer | RunHandler
-    | Say | Answer | Exit
+    PersistMetadata
+    | SetSize
+    | WriteBitmap
+    | SetAllBits
+    | ClearAllBits
+    | SetReplication
+    | SetReads
+    | SetGate
+    | SetAccept
+    | StartListening
+    | StopListening
+    | AdoptSockets
+    | DropConnection
+    | SendPacket
+    | ResumeReading
+    | SendBitmap
+    | Release
+    | StartResync
+    | StopResync
+    | FlushDisk
+    | OpenExport
+    | CloseExport
+    | DetachDisk
+    | StartTimer
+    | StopTimer
+    | RunHandler
+    | Say
+    | Answer
+    | Exit
 )

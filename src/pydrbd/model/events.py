@@ -23,7 +23,7 @@ class Lost(Enum):
     ORDERED = "was disconnected"
 
 
-# --- from the node itself -------------------------------------------------------------------------------------------------
+# --- from the node itself -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,17 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class SocketsReady:
-    """Both sockets stand, features are agreed, authentication (if any) has passed. The engine does not hold them yet."""
+    """Both sockets stand, features are agreed, authentication (if any) has passed.
+
+    The engine does not hold them yet.
+    """
 
     agreed_version: int
     features: int
     resolve_conflicts: bool
     """We accepted the meta socket (8.4's RESOLVE_CONFLICTS)."""
+    bits_set: int = 0
+    """Bits set in our bitmap at this moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class TimerFired:
     """A timer that an effect had started has run out."""
 
     name: str
+    bits_set: int = 0
+    """Bits set in our bitmap at this moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +79,11 @@ class MetadataFailed:
     """The superblock or the bitmap could not be written; `reason` is one sentence."""
 
     reason: str
+    dropped: tuple[Any, ...] = ()
+    """The effects behind the failed one, not carried out: the rules see to the answers and orders among them."""
 
 
-# --- from the engine ------------------------------------------------------------------------------------------------------
+# --- from the engine ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +146,7 @@ class PeerDiskFailed:
     sector: int
 
 
-# --- from the user (each is answered by exactly one `Answer` effect with its token) ---------------------------------------
+# --- from the user (each is answered by exactly one `Answer` effect with its token) ---------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +204,24 @@ class Down:
 
 
 Event = (
-    Attached | SocketsReady | ClientsChanged | TimerFired | MetadataFailed | PacketReceived | PeerLost | FirstWriteHeld
-    | BitmapReceived | ResyncDone | DiskFailed | PeerDiskFailed | Promote | Demote | Connect | Disconnect | Invalidate
-    | Outdate | PauseSync | Down
+    Attached
+    | SocketsReady
+    | ClientsChanged
+    | TimerFired
+    | MetadataFailed
+    | PacketReceived
+    | PeerLost
+    | FirstWriteHeld
+    | BitmapReceived
+    | ResyncDone
+    | DiskFailed
+    | PeerDiskFailed
+    | Promote
+    | Demote
+    | Connect
+    | Disconnect
+    | Invalidate
+    | Outdate
+    | PauseSync
+    | Down
 )

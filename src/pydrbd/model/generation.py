@@ -25,7 +25,10 @@ class MdFlag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class GenerationIds:
-    """The four identifiers of one replica, 64 bits each. Bit 0 is 8.4's mark "was Primary" and does not take part in comparisons."""
+    """The four identifiers of one replica, 64 bits each.
+
+    Bit 0 is 8.4's mark "was Primary" and does not take part in comparisons.
+    """
 
     current: int = JUST_CREATED
     bitmap: int = 0

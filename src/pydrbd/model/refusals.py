@@ -25,6 +25,11 @@ class Refusal(Enum):
     PEER_TIMEOUT = (11, "The peer did not answer in time")
     PEER_IS_PRIMARY_HERE = (11, "Refusing to be Primary while peer is not outdated")
     METADATA_IO = (20, "I/O error on the meta data; see the log")
+    LOWER_THAN_OUTDATED = (5, "Disk state is lower than outdated")
+    ALREADY_CONNECTED = (10, "Device has a net-config (use disconnect first)")
+    DISCARD_AS_PRIMARY = (10, "--discard-my-data not allowed when primary.")
+    NOT_SUPPORTED = (11, "Not supported")
+    DISK_IN_USE = (10, "Device is attached to a disk (use detach first)")
     PAUSE_ALREADY_SET = (10, "Sync-pause flag is already set")
     PAUSE_ALREADY_CLEAR = (10, "Sync-pause flag is already cleared")
 

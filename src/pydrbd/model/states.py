@@ -1,8 +1,8 @@
 """DRBD's state words: roles, disk, connection and replication states.
 
-Values of `DiskState`, `Role` are DRBD's own numbers (8.4 `drbd.h`), so that comparisons such as "at least Consistent" read as they
-do there. Connection and replication state are two things, as in DRBD 9; `pydrbd.wire` folds them into 8.4's single number.
-A member's `str()` is exactly what DRBD prints.
+Values of `DiskState`, `Role` are DRBD's own numbers (8.4 `drbd.h`), so that comparisons such as "at least Consistent"
+read as they do there. Connection and replication state are two things, as in DRBD 9; `pydrbd.wire` folds them into
+8.4's single number. A member's `str()` is exactly what DRBD prints.
 """
 
 from __future__ import annotations

@@ -1,3 +1,1 @@
-"""The border to the data plane: orders go down to the compiled engine, facts come up from it. Nothing else imports
-`_core`.
-"""
+"""The border to the compiled data plane: orders go down, facts come up. Nothing else imports `_core`."""

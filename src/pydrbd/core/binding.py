@@ -33,7 +33,7 @@ def load() -> Binding:
 
 
 def check(result: int, what: str) -> int:
-    """Return `result` if it is not negative; raise `OSError` with errno ``-result`` for the operation `what` otherwise."""
+    """Return `result` if it is not negative; raise `OSError` with errno ``-result``, otherwise."""
     if result < 0:
         raise OSError(-result, f"{what}: {os.strerror(-result)}")
     return result

@@ -143,8 +143,9 @@ class Engine:
         self._loop.add_reader(self._lib.core_engine_event_fd(self._engine), self._drain)
 
     def stop(self) -> None:
-        """Stop and free the engine; it closes every descriptor it has. Orders still under way fail with ESHUTDOWN.
-        Twice is fine.
+        """Stop and free the engine; it closes every descriptor it has.
+
+        Orders still under way fail with ESHUTDOWN. Twice is fine.
         """
         if self._engine is None:
             return

@@ -103,7 +103,7 @@ def from_struct(ffi: Any, struct: Any) -> Fact:  # noqa: ANN401 - cffi has no ty
 
 @dataclass(frozen=True, slots=True)
 class Translator:
-    """Turns facts into events; fetches what events carry besides: decoded packets, new identifiers, the bits set now."""
+    """Turns facts into events; fetches what events carry besides."""
 
     decode: Decoder
     new_uuid: Callable[[], int]

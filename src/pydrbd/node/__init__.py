@@ -1,1 +1,1 @@
-"""The room `node`; see docs/architecture.md."""
+"""The daemon of one resource: does what the rules order. Sockets, files, timers and processes live here."""

@@ -7,8 +7,9 @@ import socket
 import pytest
 
 from fakes.loop import run
-from pydrbd.node.authenticate import authenticate, response
-from pydrbd.node.handshake import H100, MAGIC_H100, Command, IncompatibleError
+from pydrbd.model.commands import Command
+from pydrbd.node.link.authenticate import authenticate, response
+from pydrbd.node.link.handshake import H100, MAGIC_H100, IncompatibleError
 
 # From the golden capture 09-auth-integrity-connect: pollux challenges, castor answers.
 CHALLENGE = bytes.fromhex(

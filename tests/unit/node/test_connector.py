@@ -13,9 +13,11 @@ import struct
 import pytest
 
 from fakes.loop import free_port, run
-from pydrbd.node import handshake
-from pydrbd.node.connector import HALF_OPEN_MAX, Connector, Endpoint, Link, Terms
-from pydrbd.node.handshake import Command, IncompatibleError, first_packet
+from pydrbd.model.commands import Command
+from pydrbd.node.link import handshake
+from pydrbd.node.link.connector import HALF_OPEN_MAX, Connector, Endpoint, Link, Terms
+from pydrbd.node.link.handshake import IncompatibleError, first_packet
+from pydrbd.wire import Agreed
 
 CASTOR, POLLUX, STRANGER = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
@@ -50,7 +52,7 @@ def test_two_nodes_find_each_other(second_after_s: float):
         first = asyncio.ensure_future(castor.connect())
         await asyncio.sleep(second_after_s)
         links = await asyncio.gather(first, pollux.connect())
-        assert links[0].agreement == links[1].agreement == handshake.Agreement(101, 9)
+        assert links[0].agreed == links[1].agreed == Agreed()
         await assert_joined(*links)
 
     run(body())
@@ -177,7 +179,8 @@ def test_half_open_sockets_are_limited(caplog: pytest.LogCaptureFixture):
     assert f"{HALF_OPEN_MAX} others have not named themselves yet" in run(with_intruders(intrude, caplog))
 
 
-FEATURES = handshake.FEATURES.pack(86, 15, 101)
+FEATURES_OF_PEER = struct.Struct(">III60x")
+FEATURES = FEATURES_OF_PEER.pack(86, 15, 101)
 FEATURES_HEADER = handshake.H80.pack(handshake.MAGIC_H80, Command.CONNECTION_FEATURES, len(FEATURES))
 
 
@@ -222,8 +225,8 @@ def closed_by_castor_after_data(sock: socket.socket) -> bool:
 @pytest.mark.parametrize(
     ("reply", "sentence"),
     [
-        (FEATURES_HEADER + handshake.FEATURES.pack(110, 0, 121), "the peer speaks DRBD protocol 110 to 121"),
-        (FEATURES_HEADER + handshake.FEATURES.pack(86, 0, 99), "the peer speaks DRBD protocol 86 to 99"),
+        (FEATURES_HEADER + FEATURES_OF_PEER.pack(110, 0, 121), "the peer speaks DRBD protocol 110 to 121"),
+        (FEATURES_HEADER + FEATURES_OF_PEER.pack(86, 0, 99), "the peer speaks DRBD protocol 86 to 99"),
         (struct.pack(">IHH", handshake.MAGIC_H80, 0xFFFE, 8), "of 8 bytes in place of its protocol versions"),
         (struct.pack(">IHH", handshake.MAGIC_H80, 0x0B, 72), "packet 0xb of 72 bytes"),
     ],
@@ -245,8 +248,8 @@ def test_the_lower_of_the_highest_versions_and_the_common_features_are_chosen():
     async def body() -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        theirs.sendall(FEATURES_HEADER + handshake.FEATURES.pack(86, 15, 100) + b"next")
-        assert await handshake.agree(ours) == handshake.Agreement(100, 9)
+        theirs.sendall(FEATURES_HEADER + FEATURES_OF_PEER.pack(86, 15, 100) + b"next")
+        assert await handshake.agree(ours) == Agreed(100, Agreed().features)
         assert ours.recv(100) == b"next"
         assert len(theirs.recv(200)) == 80
         ours.close()

@@ -20,16 +20,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from pydrbd.node.authenticate import authenticate
-from pydrbd.node.handshake import (
-    Agreement,
-    Command,
+from pydrbd.model.commands import Command
+from pydrbd.node.link.authenticate import authenticate
+from pydrbd.node.link.handshake import (
     HandshakeError,
     IncompatibleError,
     agree,
     first_packet,
     receive_first_packet,
 )
+from pydrbd.wire import Agreed
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Link:
 
     data: socket.socket
     meta: socket.socket
-    agreement: Agreement
+    agreed: Agreed
     resolve_conflicts: bool
 
     def close(self) -> None:
@@ -179,13 +179,13 @@ class Connector:
         try:
             data, meta = await self._stand(pair)
             async with asyncio.timeout(HANDSHAKE_PING_TIMEOUTS * self._terms.ping_timeout_s):
-                agreement = await agree(data)
+                agreed = await agree(data)
                 if self._terms.cram_hmac_alg is not None:
                     await authenticate(data, self._terms.cram_hmac_alg, self._terms.shared_secret)
         except BaseException:
             pair.close()
             raise
-        return Link(data, meta, agreement, pair.resolve_conflicts)
+        return Link(data, meta, agreed, pair.resolve_conflicts)
 
     async def _stand(self, pair: _Pair) -> tuple[socket.socket, socket.socket]:
         """Return both sockets when they stand and have survived the check."""

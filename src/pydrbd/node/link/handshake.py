@@ -11,33 +11,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from dataclasses import dataclass
-from enum import IntEnum
 
-MAGIC_H80 = 0x83740267
-MAGIC_H100 = 0x8620EC20
+from pydrbd.model.commands import Command
+from pydrbd.model.packets import ConnectionFeatures
+from pydrbd.wire import PROTOCOL_MAX, PROTOCOL_MIN, Agreed, WireError, frame, pack, unpack
+from pydrbd.wire.framing import MAGIC_H80, MAGIC_H100
+
 H80 = struct.Struct(">IHH")
 """magic, command, length of the payload (`struct p_header80`)."""
 H100 = struct.Struct(">IHHII")
 """magic, volume, command, length of the payload, padding (`struct p_header100`)."""
-FEATURES = struct.Struct(">III60x")
-"""lowest version, feature flags, highest version (`struct p_connection_features`)."""
-
-VERSION_MIN = 100
-VERSION_MAX = 101
-FEATURE_TRIM = 1
-FEATURE_WZEROES = 8
-OUR_FEATURES = FEATURE_TRIM | FEATURE_WZEROES
-
-
-class Command(IntEnum):
-    """The commands of the handshake (8.4 `drbd_protocol.h`)."""
-
-    AUTH_CHALLENGE = 0x10
-    AUTH_RESPONSE = 0x11
-    INITIAL_META = 0xFFF1
-    INITIAL_DATA = 0xFFF2
-    CONNECTION_FEATURES = 0xFFFE
+FEATURES_BYTES = 72
+"""`struct p_connection_features`."""
 
 
 class HandshakeError(Exception):
@@ -46,14 +31,6 @@ class HandshakeError(Exception):
 
 class IncompatibleError(HandshakeError):
     """Another attempt cannot succeed until somebody changes something: the connection goes StandAlone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """What both sides can do."""
-
-    version: int
-    features: int
 
 
 async def receive_exactly(sock: socket.socket, length_bytes: int) -> bytes:
@@ -81,7 +58,7 @@ async def send(sock: socket.socket, data: bytes) -> None:
 
 def first_packet(command: Command) -> bytes:
     """Return the packet that names a socket."""
-    return H80.pack(MAGIC_H80, command, 0)
+    return frame(command, b"")
 
 
 async def receive_first_packet(sock: socket.socket) -> Command:
@@ -92,22 +69,33 @@ async def receive_first_packet(sock: socket.socket) -> Command:
     return Command(command)
 
 
-async def agree(sock: socket.socket) -> Agreement:
+async def receive_packet(sock: socket.socket, header: struct.Struct) -> tuple[int, int]:
+    """Read an `H80` or `H100` header; return (command, length of the payload). Raises `HandshakeError` for garbage."""
+    fields = header.unpack(await receive_exactly(sock, header.size))
+    if fields[0] != (MAGIC_H80 if header is H80 else MAGIC_H100):
+        raise HandshakeError("the peer sent garbage in the handshake")
+    return (fields[1], fields[2]) if header is H80 else (fields[2], fields[3])
+
+
+async def agree(sock: socket.socket) -> Agreed:
     """Exchange `CONNECTION_FEATURES` on the data socket. Raises `HandshakeError`, `IncompatibleError`."""
-    ours = FEATURES.pack(VERSION_MIN, OUR_FEATURES, VERSION_MAX)
-    await send(sock, H80.pack(MAGIC_H80, Command.CONNECTION_FEATURES, len(ours)) + ours)
-    magic, command, length = H80.unpack(await receive_exactly(sock, H80.size))
-    if magic != MAGIC_H80:
-        raise HandshakeError("the peer sent garbage in place of its protocol versions")
-    if command != Command.CONNECTION_FEATURES or length != FEATURES.size:
+    ours = Agreed()
+    features = ConnectionFeatures(PROTOCOL_MIN, ours.features, PROTOCOL_MAX)
+    await send(sock, frame(Command.CONNECTION_FEATURES, pack(features, ours)))
+    command, length = await receive_packet(sock, H80)
+    if command != Command.CONNECTION_FEATURES or length != FEATURES_BYTES:
         raise IncompatibleError(
             f"the peer sent packet {command:#x} of {length} bytes in place of its protocol versions"
         )
-    lowest, features, highest = FEATURES.unpack(await receive_exactly(sock, length))
-    # DRBD before 8.3.0 left the field of the highest version zero.
-    highest = highest or lowest
-    if lowest > VERSION_MAX or highest < VERSION_MIN:
+    try:
+        theirs = unpack(command, await receive_exactly(sock, length), PROTOCOL_MAX, ours.features)
+    except WireError as error:
+        raise IncompatibleError(str(error)) from error
+    if not isinstance(theirs, ConnectionFeatures):
+        raise IncompatibleError("the peer did not say its protocol versions")
+    if theirs.version_min > PROTOCOL_MAX or theirs.version_max < PROTOCOL_MIN:
         raise IncompatibleError(
-            f"the peer speaks DRBD protocol {lowest} to {highest}, this node {VERSION_MIN} to {VERSION_MAX}"
+            f"the peer speaks DRBD protocol {theirs.version_min} to {theirs.version_max}, "
+            f"this node {PROTOCOL_MIN} to {PROTOCOL_MAX}"
         )
-    return Agreement(min(highest, VERSION_MAX), features & OUR_FEATURES)
+    return Agreed(min(theirs.version_max, PROTOCOL_MAX), theirs.features & ours.features)

@@ -11,15 +11,9 @@ import hmac
 import secrets
 import socket
 
-from pydrbd.node.handshake import (
-    H100,
-    MAGIC_H100,
-    Command,
-    HandshakeError,
-    IncompatibleError,
-    receive_exactly,
-    send,
-)
+from pydrbd.model.commands import Command
+from pydrbd.node.link.handshake import H100, IncompatibleError, receive_exactly, receive_packet, send
+from pydrbd.wire import frame
 
 CHALLENGE_BYTES = 64
 CHALLENGE_BYTES_MAX = 128
@@ -35,7 +29,7 @@ def response(secret: bytes, algorithm: str, challenge: bytes) -> bytes:
 
 
 async def authenticate(sock: socket.socket, algorithm: str, secret: str) -> None:
-    """Prove to the peer that we know the secret, and make it prove the same. Raises `HandshakeError`."""
+    """Prove to the peer that we know the secret, and make it prove the same. Raises `IncompatibleError`."""
     key = secret.encode()
     challenge = secrets.token_bytes(CHALLENGE_BYTES)
     expected = response(key, algorithm, challenge)
@@ -50,13 +44,11 @@ async def authenticate(sock: socket.socket, algorithm: str, secret: str) -> None
 
 
 async def _send(sock: socket.socket, command: Command, payload: bytes) -> None:
-    await send(sock, H100.pack(MAGIC_H100, 0, command, len(payload), 0) + payload)
+    await send(sock, frame(command, payload))
 
 
 async def _receive(sock: socket.socket, expected: Command, length_min: int, length_max: int) -> bytes:
-    magic, _volume, command, length, _padding = H100.unpack(await receive_exactly(sock, H100.size))
-    if magic != MAGIC_H100:
-        raise HandshakeError("the peer sent garbage in place of its authentication")
+    command, length = await receive_packet(sock, H100)
     if command != expected:
         raise IncompatibleError(
             f"the peer sent packet {command:#x} in place of {expected.name}; "

@@ -1,0 +1,124 @@
+"""The admin socket: one JSON object per line in, one per line out, independent of the data path.
+
+A request is ``{"verb": "primary", "arguments": {"force": true}}``; the reply ``{"exit": 11, "sentence": "...", "text": ""}`` with
+DRBD's exit code. Only the socket's owner can open it (mode 0600). Lines and clients are limited, and every verb has a deadline, so
+that whoever asks hears something. Knows no verb: `answer` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydrbd.node.export_socket import bind_private
+
+log = logging.getLogger(__name__)
+
+LINE_BYTES_MAX = 1 << 16
+CLIENTS_MAX = 64
+
+EXIT_OK = 0
+EXIT_USAGE = 1
+EXIT_OTHER = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks for."""
+
+    verb: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer: DRBD's exit code, one sentence if it is not 0, text and data for the user."""
+
+    exit: int = EXIT_OK
+    sentence: str = ""
+    text: str = ""
+    data: Any = None
+
+
+class UnreadableRequestError(ValueError):
+    """A line that is no request."""
+
+
+def read_request(line: bytes) -> Request:
+    """Parse one line. Raises `UnreadableRequestError`."""
+    try:
+        value = json.loads(line)
+        verb, arguments = value["verb"], value.get("arguments", {})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UnreadableRequestError("the request is not a JSON object with a verb") from error
+    if not isinstance(verb, str) or not isinstance(arguments, dict):
+        raise UnreadableRequestError("the verb must be a string and its arguments an object")
+    return Request(verb, arguments)
+
+
+Answer = Callable[[Request], Awaitable[Reply]]
+
+
+class AdminSocket:
+    """Serves requests until closed. Clients wait on each other for nothing."""
+
+    def __init__(self, path: Path, answer: Answer) -> None:
+        self.path = path
+        self._answer = answer
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Listen. Raises `OSError`."""
+        sock = bind_private(self.path)
+        self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=LINE_BYTES_MAX)
+
+    async def close(self) -> None:
+        """Let no new client in, finish writing what is answered, and hang up."""
+        self.path.unlink(missing_ok=True)
+        if self._server is not None:
+            self._server.close()
+        for task in self._clients:
+            task.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._clients) >= CLIENTS_MAX:
+            writer.close()
+            return
+        self._clients.add(task)
+        try:
+            await self._converse(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._clients.discard(task)
+            with contextlib.suppress(ConnectionError):
+                writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                line = await reader.readline()
+            except ValueError:
+                await _write(writer, Reply(EXIT_USAGE, "the request is too long"))
+                return
+            if not line.endswith(b"\n"):
+                return
+            try:
+                reply = await self._answer(read_request(line))
+            except UnreadableRequestError as error:
+                reply = Reply(EXIT_USAGE, str(error))
+            await _write(writer, reply)
+
+
+async def _write(writer: asyncio.StreamWriter, reply: Reply) -> None:
+    writer.write(json.dumps(asdict(reply)).encode() + b"\n")
+    await writer.drain()

@@ -124,6 +124,10 @@ class BackingDisk:
         except OSError as error:
             raise DiskIoError(f"flushing {self.path} failed: {error.strerror}") from error
 
+    def user(self) -> str | None:
+        """Return "name (pid N)" of another process that has the disk, without locking it; None if none is seen to."""
+        return opener_of(self.path) if self.is_block_device else lock_holder(self.fd)
+
     def duplicate(self) -> int:
         """Return another descriptor of the same opening; the locks last until all are closed. The caller's to close."""
         return os.dup(self.fd)
@@ -175,12 +179,12 @@ def _lock(path: Path, fd: int, *, is_block_device: bool, slot: tuple[int, int] |
     except OSError as error:
         if error.errno not in {errno.EAGAIN, errno.EACCES}:
             raise _unusable(path, error) from None
-        raise DiskInUseError(f"{path} is in use by {lock_holder(fd)}") from None
+        raise DiskInUseError(f"{path} is in use by {lock_holder(fd) or 'another process'}") from None
 
 
 def _unusable(path: Path, error: OSError) -> OnDiskError:
     if error.errno == errno.EBUSY:
-        return DiskInUseError(f"{path} is in use by {opener_of(path)}")
+        return DiskInUseError(f"{path} is in use by {opener_of(path) or 'another driver or process'}")
     if error.errno in {errno.EACCES, errno.EPERM}:
         return DiskUnusableError(f"{path} cannot be opened: permission denied")
     if error.errno == errno.ENOENT:

@@ -28,8 +28,8 @@ def holders_of(path: Path) -> list[str]:
     return found
 
 
-def lock_holder(fd: int) -> str:
-    """Return "name (pid N)" of the process that holds a lock on this open file, or "another process"."""
+def lock_holder(fd: int) -> str | None:
+    """Return "name (pid N)" of the process that holds a lock on this open file, None if nobody is seen to."""
     status = os.fstat(fd)
     key = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     for line in _lines(_PROC / "locks"):
@@ -38,15 +38,15 @@ def lock_holder(fd: int) -> str:
             pid = words[words.index(key) - 1]
             if pid.isdigit() and pid != "0":
                 return process(int(pid))
-    return "another process"
+    return None
 
 
-def opener_of(path: Path) -> str:
-    """Return "name (pid N)" of a process that has the block device open, or "another driver or process"."""
+def opener_of(path: Path) -> str | None:
+    """Return "name (pid N)" of another process that has the block device open, None if none is seen to."""
     try:
         device = path.stat().st_rdev
     except OSError:
-        return "another driver or process"
+        return None
     for entry in _PROC.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
@@ -61,7 +61,7 @@ def opener_of(path: Path) -> str:
                 continue
             if stat.S_ISBLK(status.st_mode) and status.st_rdev == device:
                 return process(int(entry.name))
-    return "another driver or process"
+    return None
 
 
 def process(pid: int) -> str:

@@ -237,6 +237,10 @@ class MetadataStore:
         self._metadata.flush()
         self._write_superblock(superblock.log_applied(self.superblock))
 
+    def user(self) -> str | None:
+        """Return "name (pid N)" of another process that has the disk, None if none is seen to."""
+        return self._data.user()
+
     def set_all_bits(self) -> int:
         """Mark the whole device out of sync, durably; return how many blocks were not before."""
         bits = device_bits(self._device_sectors())
@@ -270,12 +274,6 @@ class MetadataStore:
             al_stripe_size_4k=self.layout.al_stripe_size_4k,
         )
         self._initialise(fresh, bitmap)
-
-    def wipe(self) -> None:
-        """Overwrite the superblock with zeros, durably. The store is of no use afterwards."""
-        self._metadata.write(self.layout.superblock_offset_bytes, bytes(BLOCK_BYTES))
-        self._metadata.flush()
-        self._superblock = None
 
     def engine_disk(self, size_sectors: int, al_extents: int, *, flush: bool = True) -> Disk:
         """Return what the engine needs, with two new descriptors that are the engine's once it has taken them.
@@ -321,7 +319,8 @@ class MetadataStore:
 
     def _initialise(self, new: Superblock, bitmap: bytes = b"") -> None:
         block = superblock.serialise(new)
-        self.wipe()
+        self._metadata.write(self.layout.superblock_offset_bytes, bytes(BLOCK_BYTES))
+        self._metadata.flush()
         self._metadata.write(self.layout.al_offset_bytes, activity_log.initial_ring(self.layout.al_blocks))
         zeros = bytes(_CHUNK_BYTES)
         for start in range(0, self.layout.bm_bytes, _CHUNK_BYTES):
@@ -351,6 +350,23 @@ class MetadataStore:
             newly_set += added
         self._metadata.flush()
         return newly_set
+
+
+def erase(place: MetadataPlace) -> bool:
+    """Overwrite the superblock with zeros, durably; return False if there is none, of any version.
+
+    Raise `OnDiskError` if someone has the disk or it cannot be written.
+    """
+    data, metadata = _open_disks(place, exclusive=True, writable=True)
+    try:
+        at_bytes = superblock_offset(place.kind, metadata.size_bytes, place.index)
+        if superblock.found_version(metadata.read(at_bytes, BLOCK_BYTES)) is None:
+            return False
+        metadata.write(at_bytes, bytes(BLOCK_BYTES))
+        metadata.flush()
+    finally:
+        _close_disks(data, metadata)
+    return True
 
 
 def _open_disks(place: MetadataPlace, *, exclusive: bool, writable: bool) -> tuple[BackingDisk, BackingDisk]:

@@ -82,9 +82,9 @@ integration: build ## two real daemons, foreign clients
 kill-rounds: build ## ROUNDS=300 random kill -9 rounds under verified writes
 	PYDRBD_ROUNDS=$(ROUNDS) $(VENV)/pytest -s tests/integration/test_kill_rounds.py
 
-bench: build ## measure against the peers; see bench/README.md
+bench: build ## measure against the peers; BENCH="--seconds 2" goes to bench/run.py
 	bench/prepare
-	$(VENV)/python bench/run.py
+	PYTHONPATH=tools $(VENV)/python bench/run.py $(BENCH)
 
 clean: ## remove what was built
 	rm -rf build src/pydrbd/core/_core*.so

@@ -148,7 +148,7 @@ def verdicts(results: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
         if {"pydrbd", peer} <= runs.keys():
             reached = ratio(runs, next(job for job in JOBS if job.name == name), peer)
             said.append(
-                f"{name}, {regime}: {reached:.2f} of {peer}, target {target}: {'met' if reached >= target else 'MISSED'}"
+    lines[-1] += f"{about["mirror"]}, commit {about["commit"]}, {about["date"][:10]}. Medians; in brackets the latency."
             )
     return said
 

@@ -147,9 +147,8 @@ def verdicts(results: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
         runs = results.get(regime, {})
         if {"pydrbd", peer} <= runs.keys():
             reached = ratio(runs, next(job for job in JOBS if job.name == name), peer)
-            said.append(
-    lines[-1] += f"{about["mirror"]}, commit {about["commit"]}, {about["date"][:10]}. Medians; in brackets the latency."
-            )
+            outcome = "met" if reached >= target else "MISSED"
+            said.append(f"{name}, {regime}: {reached:.2f} of {peer}, target {target}: {outcome}")
     return said
 
 

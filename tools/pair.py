@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -166,16 +166,30 @@ class Node:
 
     def pid(self) -> int | None:
         """Return the daemon's process id while it is alive."""
-        for pid in _processes_of(self.run_directory):
-            return pid
-        return None
+        try:
+            pid = int((self.run_directory / RESOURCE / "pid").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+        return pid if _is_ours(pid, self.run_directory) else None
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send the daemon a signal and wait until it is gone."""
-        for pid in _processes_of(self.run_directory):
+        pid = self.pid()
+        if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        wait_until(lambda: self.pid() is None, f"the daemon of {self.name} to be gone", 10)
+            wait_until(lambda: not _is_ours(pid, self.run_directory), f"the daemon of {self.name} to be gone", 10)
+
+    def end(self) -> None:
+        """Kill whatever was started for this node and is still there."""
+        for entry in Path("/proc").iterdir():
+            if (
+                entry.name.isdigit()
+                and int(entry.name) != os.getpid()
+                and _is_ours(int(entry.name), self.run_directory)
+            ):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(entry.name), signal.SIGKILL)
 
     def log(self) -> str:
         """Return the end of what the daemon logged, for a failure's message."""
@@ -183,17 +197,15 @@ class Node:
         return "\n".join(f"--- {path}\n" + path.read_text(errors="replace")[-4000:] for path in logs if path.is_file())
 
 
-def _processes_of(run_directory: Path) -> Iterator[int]:
-    """Yield the living daemons that were started with `run_directory` in their environment."""
-    marker = f"PYDRBD_RUN_DIR={run_directory}".encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        with contextlib.suppress(OSError):
-            if marker not in (entry / "environ").read_bytes().split(b"\0"):
-                continue
-            if b"node" in (entry / "cmdline").read_bytes() and (entry / "stat").read_text().split(") ")[-1][0] != "Z":
-                yield int(entry.name)
+def _is_ours(pid: int, run_directory: Path) -> bool:
+    """Return whether the process lives and was started for the node with this run directory."""
+    process = Path("/proc") / str(pid)
+    try:
+        environment = (process / "environ").read_bytes().split(b"\0")
+        state = (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return f"PYDRBD_RUN_DIR={run_directory}".encode() in environment and state != "Z"
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
@@ -304,11 +316,10 @@ class Pair:
     def end(self) -> None:
         """End both daemons, kindly first."""
         for node in self.nodes:
-            if node.pid() is None:
-                continue
-            with contextlib.suppress(subprocess.TimeoutExpired, OSError):
-                node.try_run("down", RESOURCE, timeout_s=10)
-            node.kill()
+            if node.pid() is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired, OSError):
+                    node.try_run("down", RESOURCE, timeout_s=10)
+            node.end()
 
     def __enter__(self) -> Self:
         return self

@@ -20,7 +20,7 @@ RETRY_S = 0.5
 
 
 def bind_private(path: Path) -> socket.socket:
-    """Return a listening UNIX socket, mode 0600 from its first moment. Raises `OSError` with the path in its sentence."""
+    """Return a listening UNIX socket, mode 0600 from its first moment. Raises `OSError` that names the path."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     mask = os.umask(0o177)
     try:

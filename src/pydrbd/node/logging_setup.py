@@ -1,4 +1,4 @@
-"""Where the daemon's sentences go: stderr in the foreground (the journal, under systemd), else a file in the state directory.
+"""Where the daemon's sentences go: stderr in the foreground (the journal, under systemd), else a file.
 
 One line is one sentence. A decision names its rule. Under the journal, which stamps lines itself, each begins with the
 priority that it understands (``<4>``) and carries no time.
@@ -20,12 +20,9 @@ _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 class _Lines(logging.Formatter):
     """``2026-11-23 10:20:30.123 drbd0 warning: sentence``, UTC."""
 
-    converter = time.gmtime
-
     def __init__(self, resource: str) -> None:
-        super().__init__(
-            f"%(asctime)s.%(msecs)03dZ {resource} %(levelname)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
-        )
+        super().__init__(f"%(asctime)s.%(msecs)03dZ {resource} %(levelname)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
         record.levelname = record.levelname.lower()

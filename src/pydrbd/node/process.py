@@ -1,8 +1,8 @@
 """The daemon as a process: alone for its resource, in the background, and honest about its start.
 
-The pid file is the lock: whoever holds its `flock` is the resource's daemon. After a kill the kernel has let go of the lock, so
-a stale file is recognised by that and replaced. The one who started the daemon learns through a pipe whether it is up, or in one
-sentence with an exit code why not.
+The pid file is the lock: whoever holds its `flock` is the resource's daemon. After a kill the kernel has let go of
+the lock, so a stale file is recognised by that and replaced. The one who started the daemon learns through a pipe
+whether it is up, or in one sentence with an exit code why not.
 """
 
 from __future__ import annotations

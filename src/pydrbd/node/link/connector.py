@@ -172,6 +172,12 @@ class Connector:
             await asyncio.gather(acceptor, return_exceptions=True)
             self._close_all()
 
+    def close(self) -> None:
+        """Close the listening socket, if `connect` has not been called."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
     # --- one attempt -------------------------------------------------------------------------------------------------
 
     async def _attempt(self) -> Link:
@@ -355,9 +361,7 @@ class Connector:
             task.cancel()
         while not self._accepted.empty():
             self._accepted.get_nowait()[1].close()
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        self.close()
 
 
 def _is_alive(sock: socket.socket) -> bool:

@@ -1,8 +1,8 @@
 """The admin socket: one JSON object per line in, one per line out, independent of the data path.
 
-A request is ``{"verb": "primary", "arguments": {"force": true}}``; the reply ``{"exit": 11, "sentence": "...", "text": ""}`` with
-DRBD's exit code. Only the socket's owner can open it (mode 0600). Lines and clients are limited, and every verb has a deadline, so
-that whoever asks hears something. Knows no verb: `answer` does.
+A request is ``{"verb": "primary", "arguments": {"force": true}}``; the reply ``{"exit": 11, "sentence": "...",
+"text": ""}`` with DRBD's exit code. Only the socket's owner can open it (mode 0600). Lines and clients are limited,
+and every verb has a deadline, so that whoever asks hears something. Knows no verb: `answer` does.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LINE_BYTES_MAX = 1 << 16
 CLIENTS_MAX = 64
+LAST_WORDS_S = 0.5
+"""The answer to `down` must still go out when the daemon ends."""
 
 EXIT_OK = 0
 EXIT_USAGE = 1
@@ -73,6 +75,7 @@ class AdminSocket:
         self._answer = answer
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Listen. Raises `OSError`."""
@@ -80,10 +83,12 @@ class AdminSocket:
         self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=LINE_BYTES_MAX)
 
     async def close(self) -> None:
-        """Let no new client in, finish writing what is answered, and hang up."""
+        """Let no new client in, give those who are being answered a moment, and hang up."""
         self.path.unlink(missing_ok=True)
         if self._server is not None:
             self._server.close()
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=LAST_WORDS_S)
         for task in self._clients:
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
@@ -112,11 +117,17 @@ class AdminSocket:
                 return
             if not line.endswith(b"\n"):
                 return
-            try:
-                reply = await self._answer(read_request(line))
-            except UnreadableRequestError as error:
-                reply = Reply(EXIT_USAGE, str(error))
-            await _write(writer, reply)
+            answering = asyncio.ensure_future(self._reply_to(line, writer))
+            self._answering.add(answering)
+            answering.add_done_callback(self._answering.discard)
+            await answering
+
+    async def _reply_to(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        try:
+            reply = await self._answer(read_request(line))
+        except UnreadableRequestError as error:
+            reply = Reply(EXIT_USAGE, str(error))
+        await _write(writer, reply)
 
 
 async def _write(writer: asyncio.StreamWriter, reply: Reply) -> None:

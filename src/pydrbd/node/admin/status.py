@@ -1,0 +1,291 @@
+"""What `pydrbd status` says: DRBD 9's field names as data, and its text form (`drbdsetup status`, drbd-utils 9.22).
+
+Both are pure functions of a `Snapshot`. Sizes and counters are in KiB, as there. One field is ours: `io`, the
+engine's way to the kernel. During a resync the text adds the speed (MiB/s) and the time left (s) under drbdsetup's
+own words, `dbdt1` and `eta`, which it shows only when asked for more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydrbd.config.description import Host, ResourceView
+from pydrbd.core.engine import Counters
+from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
+from pydrbd.node.admin.progress import SECTORS_PER_BIT, Progress, mib_per_s
+from pydrbd.state.node_state import NodeState
+
+COLUMNS = 80
+NEVER_S = 987654321
+"""What drbdsetup says while nothing moves."""
+RESYNC_STATES = frozenset(
+    {
+        ReplicationState.SYNC_SOURCE,
+        ReplicationState.SYNC_TARGET,
+        ReplicationState.PAUSED_SYNC_S,
+        ReplicationState.PAUSED_SYNC_T,
+    }
+)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that status needs of one moment. `progress` is that of the resync under way, if there is one."""
+
+    view: ResourceView
+    state: NodeState
+    counters: Counters
+    now_ms: int
+    progress: Progress | None = None
+    io_name: str = ""
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def as_data(snapshot: Snapshot) -> Json:
+    """Return the resource's object of `drbdsetup status --json`."""
+    state = snapshot.state
+    return {
+        "name": snapshot.view.resource.name,
+        "node-id": _node_id(snapshot.view, snapshot.view.local),
+        "role": str(state.role),
+        "suspended": False,
+        "suspended-user": False,
+        "suspended-no-data": False,
+        "suspended-fencing": False,
+        "suspended-quorum": False,
+        "force-io-failures": False,
+        "write-ordering": "flush" if snapshot.view.local.volumes[0].options.disk_flushes else "drain",
+        "io": snapshot.io_name,
+        "devices": [_device(snapshot)],
+        "connections": [_connection(snapshot)],
+    }
+
+
+def _node_id(view: ResourceView, host: Host) -> int:
+    return view.resource.hosts.index(host) if host.node_id is None else host.node_id
+
+
+def _device(snapshot: Snapshot) -> Json:
+    state, counters, volume = snapshot.state, snapshot.counters, snapshot.view.local.volumes[0]
+    return {
+        "volume": volume.number,
+        "minor": -1 if volume.minor is None else volume.minor,
+        "disk-state": str(state.disk),
+        "client": False,
+        "open": state.clients > 0,
+        "quorum": True,
+        "size": state.size_sectors // 2,
+        "read": counters.read_sectors // 2,
+        "written": counters.written_sectors // 2,
+        "al-writes": counters.al_writes,
+        "bm-writes": counters.bm_writes,
+        "upper-pending": counters.upper_pending,
+        "lower-pending": counters.lower_pending,
+    }
+
+
+def _connection(snapshot: Snapshot) -> Json:
+    state, view = snapshot.state, snapshot.view
+    return {
+        "peer-node-id": _node_id(view, view.peer),
+        "name": view.peer.name,
+        "connection-state": str(state.connection),
+        "congested": False,
+        "peer-role": str(state.peer_role),
+        "tls": False,
+        "ap-in-flight": snapshot.counters.pending,
+        "rs-in-flight": 0,
+        "paths": [
+            {
+                "this_host": _address(view.local),
+                "remote_host": _address(view.peer),
+                "established": state.connection is ConnectionState.CONNECTED,
+            }
+        ],
+        "peer_devices": [_peer_device(snapshot)],
+    }
+
+
+def _address(host: Host) -> Json:
+    return {"address": host.address, "port": host.port, "family": "ipv6" if host.is_ipv6 else "ipv4"}
+
+
+def _peer_device(snapshot: Snapshot) -> Json:
+    state, counters = snapshot.state, snapshot.counters
+    out_of_sync = counters.out_of_sync_bits * SECTORS_PER_BIT
+    in_sync = 100 * (1 - out_of_sync / state.size_sectors) if state.size_sectors else 0.0
+    paused = [who for who, is_paused in (("user", state.user_paused), ("peer", state.peer_paused)) if is_paused]
+    progress = snapshot.progress if state.replication in RESYNC_STATES else None
+    device = {
+        "volume": snapshot.view.local.volumes[0].number,
+        "replication-state": str(state.replication),
+        "peer-disk-state": str(state.peer_disk),
+        "peer-client": False,
+        "resync-suspended": ",".join(paused) or "no",
+        "received": counters.received_sectors // 2,
+        "sent": counters.sent_sectors // 2,
+        "out-of-sync": out_of_sync // 2,
+        "pending": counters.pending,
+        "unacked": counters.unacked,
+        "has-sync-details": progress is not None,
+        "has-online-verify-details": False,
+        "percent-in-sync": round(max(0.0, in_sync), 2),
+    }
+    return device | _resync(snapshot, progress) if progress is not None else device
+
+
+def _resync(snapshot: Snapshot, progress: Progress) -> Json:
+    now_ms, left = snapshot.now_ms, snapshot.counters.out_of_sync_bits
+    whole_ms, whole_sectors = progress.whole(now_ms, left)
+    recent_ms, recent_sectors = progress.recent(now_ms, left)
+    seconds_left = progress.seconds_left(now_ms, left)
+    return {
+        "rs-total": progress.total_sectors,
+        "rs-dt-start-ms": whole_ms,
+        "rs-paused-ms": 0,
+        "rs-dt0-ms": whole_ms,
+        "rs-db0-sectors": whole_sectors,
+        "rs-dt1-ms": recent_ms,
+        "rs-db1-sectors": recent_sectors,
+        "rs-failed": 0,
+        "rs-same-csum": 0,
+        "want": 0.0,
+        "db0/dt0 [MiB/s]": round(mib_per_s(whole_ms, whole_sectors), 2),
+        "db1/dt1 [MiB/s]": round(mib_per_s(recent_ms, recent_sectors), 2),
+        "estimated-seconds-to-finish": NEVER_S if seconds_left is None else round(seconds_left),
+        "db/dt [MiB/s]": round(mib_per_s(whole_ms, whole_sectors), 2),
+        "percent-resync-done": round(progress.percent_done(left), 2),
+    }
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+class _Wrapped:
+    """drbdsetup's `wrap_printf`: words on lines of 80 columns, of which it does not count the indentation."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._column = 0
+
+    def put(self, indent: int, word: str) -> None:
+        """Add a word, which brings the space before it along; at the beginning of a line that is dropped."""
+        if self._column > 0 and self._column + len(word) > COLUMNS:
+            self.end_line()
+        if self._column == 0:
+            word = word.lstrip(" ")
+            self._parts.append(" " * indent)
+            self._column = -1
+        self._parts.append(word)
+        self._column += len(word)
+
+    def end_line(self) -> None:
+        """Begin a new line; an empty one stays empty."""
+        self._parts.append("\n")
+        self._column = 0
+
+    def text(self) -> str:
+        """Return everything."""
+        return "".join(self._parts)
+
+
+def as_text(data: Json, *, verbose: bool = False, statistics: bool = False) -> str:
+    """Return the text form of what `as_data` made."""
+    out = _Wrapped()
+    out.put(0, data["name"])
+    if verbose:
+        out.put(4, f" node-id:{data['node-id']}")
+    out.put(4, f" role:{data['role']}")
+    if verbose:
+        out.put(4, " suspended:no")
+        out.put(4, " force-io-failures:no")
+    if verbose and statistics:
+        out.end_line()
+        out.put(4, f" write-ordering:{data['write-ordering']}")
+        out.put(4, f" io:{data['io']}")
+    out.end_line()
+    for device in data["devices"]:
+        _put_device(out, device, verbose=verbose, statistics=statistics)
+    for connection in data["connections"]:
+        _put_connection(out, connection, verbose=verbose, statistics=statistics)
+    return out.text()
+
+
+def _put_device(out: _Wrapped, device: Json, *, verbose: bool, statistics: bool) -> None:
+    indent = 2
+    if verbose or device["volume"] != 0:
+        out.put(2, f"volume:{device['volume']}")
+        indent = 6
+    if verbose:
+        out.put(6, f" minor:{device['minor']}")
+    out.put(indent, f" disk:{device['disk-state']}")
+    if device["disk-state"] == str(DiskState.DISKLESS):
+        out.put(indent, " client:no")
+    if verbose:
+        out.put(indent, " quorum:yes")
+        out.put(indent, f" open:{'yes' if device['open'] else 'no'}")
+    if statistics:
+        out.end_line()
+        names = ["size", "read", "written", "al-writes", "bm-writes", "upper-pending", "lower-pending"]
+        for name in names if verbose else ["read", "written"]:
+            out.put(6, f" {name}:{device[name]}")
+        if verbose:
+            out.put(6, " al-suspended:no")
+            out.put(6, " blocked:no")
+    out.end_line()
+
+
+def _put_connection(out: _Wrapped, connection: Json, *, verbose: bool, statistics: bool) -> None:
+    is_connected = connection["connection-state"] == str(ConnectionState.CONNECTED)
+    out.put(2, connection["name"])
+    if verbose:
+        out.put(6, f" node-id:{connection['peer-node-id']}")
+    if verbose or not is_connected:
+        out.put(6, f" connection:{connection['connection-state']}")
+    if verbose or is_connected:
+        out.put(6, f" role:{connection['peer-role']}")
+    if verbose:
+        out.put(6, " tls:no")
+        out.put(6, " congested:no")
+        out.put(6, f" ap-in-flight:{connection['ap-in-flight']}")
+        out.put(6, f" rs-in-flight:{connection['rs-in-flight']}")
+    out.end_line()
+    if verbose or statistics or is_connected:
+        for peer_device in connection["peer_devices"]:
+            _put_peer_device(out, peer_device, verbose=verbose, statistics=statistics)
+
+
+def _put_peer_device(out: _Wrapped, device: Json, *, verbose: bool, statistics: bool) -> None:
+    indent = 4
+    if verbose or device["volume"] != 0:
+        out.put(4, f"volume:{device['volume']}")
+        indent = 8
+    replication = device["replication-state"]
+    if verbose or replication not in {str(ReplicationState.OFF), str(ReplicationState.ESTABLISHED)}:
+        out.put(indent, f" replication:{replication}")
+        indent = 8
+    out.put(indent, f" peer-disk:{device['peer-disk-state']}")
+    if device["peer-disk-state"] == str(DiskState.DISKLESS):
+        out.put(8, " peer-client:no")
+    if device["has-sync-details"]:
+        out.put(8, f" done:{device['percent-resync-done']:.2f}")
+        out.put(8, f" dbdt1:{device['db1/dt1 [MiB/s]']:.2f}")
+        seconds = device["estimated-seconds-to-finish"]
+        out.put(8, f" eta:{'nan' if seconds == NEVER_S else seconds}")
+    if verbose or device["resync-suspended"] != "no":
+        out.put(8, f" resync-suspended:{device['resync-suspended']}")
+    if statistics:
+        out.end_line()
+        out.put(8, f" received:{device['received']}")
+        out.put(8, f" sent:{device['sent']}")
+        if verbose or device["out-of-sync"]:
+            out.put(8, f" out-of-sync:{device['out-of-sync']}")
+        if verbose:
+            out.put(8, f" pending:{device['pending']}")
+            out.put(8, f" unacked:{device['unacked']}")
+    out.end_line()

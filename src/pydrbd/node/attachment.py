@@ -1,0 +1,116 @@
+"""The backing disk of the resource: opened and checked, its activity log applied, given to the engine, and given up.
+
+The superblock stays with the node, bitmap and activity log are the engine's while it is attached. Refusals are one
+sentence each, and say which command helps; nothing has been written then.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from pathlib import Path
+
+from pydrbd.config.description import ResourceView
+from pydrbd.core.engine import Engine
+from pydrbd.model import events
+from pydrbd.model.effects import PersistMetadata
+from pydrbd.node.metadata_store import MetadataPlace, MetadataStore
+from pydrbd.node.process import EXIT_INVALID, StartError
+from pydrbd.ondisk.errors import ActivityLogDamagedError, OnDiskError
+
+log = logging.getLogger(__name__)
+
+_SMALLEST_UUID = 1 << 16
+
+
+def new_uuid() -> int:
+    """Draw a generation identifier. Bit 0 is a mark of its own, and the lowest values have meanings."""
+    while (uuid := secrets.randbits(64) & ~1) < _SMALLEST_UUID:
+        pass
+    return uuid
+
+
+class Attachment:
+    """One volume's disk."""
+
+    def __init__(self, view: ResourceView, engine: Engine, state_dir: Path) -> None:
+        self._volume = view.local.volumes[0]
+        self._resource = view.resource.name
+        self._engine = engine
+        self._place = MetadataPlace.of(self._volume, self._resource, state_dir)
+        self._store: MetadataStore | None = None
+
+    async def attach(self) -> events.Attached:
+        """Open the disk, apply its activity log, give it to the engine. Raises `StartError`."""
+        try:
+            store = MetadataStore.open(self._place)
+        except OnDiskError as error:
+            raise StartError(str(error), EXIT_INVALID) from error
+        self._store = store
+        try:
+            event = await self._give_to_engine(store)
+        except ActivityLogDamagedError as error:
+            raise StartError(
+                f"{error}; `pydrbd apply-al --force {self._resource}` marks the whole disk out of sync instead",
+                EXIT_INVALID,
+            ) from error
+        except OnDiskError as error:
+            raise StartError(str(error)) from error
+        except OSError as error:
+            raise StartError(f"cannot attach {self._volume.disk}: {error.strerror}") from error
+        if not store.direct:
+            log.info("%s cannot do O_DIRECT; its pages are cached", self._volume.disk)
+        return event
+
+    async def _give_to_engine(self, store: MetadataStore) -> events.Attached:
+        options = self._volume.options
+        applied = store.apply_al()
+        if applied.was_primary:
+            log.warning(
+                "this node was Primary when it stopped: %d active extents out of sync, %d blocks (rule: apply-al)",
+                len(applied.extents),
+                applied.bits_newly_set,
+            )
+        found = store.superblock
+        size_sectors = found.agreed_sectors or store.max_sectors
+        extents = options.al_extents if options.al_updates else 0
+        await self._engine.attach(store.engine_disk(size_sectors, extents, flush=options.disk_flushes))
+        return events.Attached(
+            ids=found.ids,
+            flags=found.flags,
+            device_uuid=found.device_uuid,
+            agreed_sectors=found.agreed_sectors,
+            backing_sectors=store.max_sectors,
+            bits_set=self._engine.counters().out_of_sync_bits,
+            crashed_primary=applied.was_primary,
+            new_uuid=new_uuid(),
+        )
+
+    async def persist(self, effect: PersistMetadata) -> None:
+        """Write the superblock; durable on return. Raises `OnDiskError`, `OSError`."""
+        if self._store is None:
+            raise OSError("there is no disk to write metadata to")
+        self._store.write(effect.ids, effect.flags, effect.agreed_sectors)
+
+    async def detach(self, *, clean: bool) -> None:
+        """Give the disk up. `clean`: this is an orderly end, the activity log is emptied and the superblock says so."""
+        if self._store is None:
+            return
+        store, self._store = self._store, None
+        try:
+            if clean:
+                await self._engine.al_retire()
+                await self._engine.bitmap_write()
+            await self._engine.detach()
+            if clean:
+                store.mark_clean()
+        except (OSError, OnDiskError) as error:
+            log.warning("%s is given up without a clean end: %s", self._volume.disk, error)
+        finally:
+            store.close()
+
+    def close(self) -> None:
+        """Let go of the disk as a crash would, if it has not been detached."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None

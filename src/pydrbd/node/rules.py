@@ -1,0 +1,55 @@
+"""What the rules and the engine need of the configuration, in their own words."""
+
+from __future__ import annotations
+
+from pydrbd.config.description import ResourceView
+from pydrbd.model.packets import SyncParam
+from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, RrConflict, WireProtocol
+from pydrbd.state.node_state import NodeState, Options
+
+SECTOR_BYTES = 512
+IN_FLIGHT_SECTORS_MIN = 4096
+"""2 MiB keep a line busy; c-fill-target, which is meant for the queue of a slow one, is often smaller."""
+
+
+def wire_protocol(view: ResourceView) -> WireProtocol:
+    """Return A, B or C."""
+    return WireProtocol[view.resource.protocol]
+
+
+def fresh_state(view: ResourceView) -> NodeState:
+    """Return the state of a node that has just started."""
+    net, disk = view.resource.net, view.local.volumes[0].options
+    return NodeState(
+        options=Options(
+            resource=view.resource.name,
+            node_name=view.local.name,
+            peer_name=view.peer.name,
+            wire_protocol=wire_protocol(view),
+            integrity_alg=net.data_integrity_alg or "",
+            sync=SyncParam(
+                resync_rate_kib_s=disk.resync_rate_kib_per_s,
+                verify_alg=net.verify_alg or "",
+                csums_alg=net.csums_alg or "",
+                c_plan_ahead=disk.c_plan_ahead_ms // 100,
+                c_delay_target=disk.c_delay_target_ms // 100,
+                c_fill_target_sectors=disk.c_fill_target_sectors,
+                c_max_rate_kib_s=disk.c_max_rate_kib_per_s,
+            ),
+            after_sb_0pri=AfterSplitBrain.from_word(net.after_sb_0pri),
+            after_sb_1pri=AfterSplitBrain.from_word(net.after_sb_1pri),
+            after_sb_2pri=AfterSplitBrain.from_word(net.after_sb_2pri),
+            always_asbp=net.always_asbp,
+            rr_conflict=RrConflict(net.rr_conflict),
+            fencing=Fencing(net.fencing),
+            on_io_error=OnIoError(disk.on_io_error),
+            user_sectors=(disk.size_bytes or 0) // SECTOR_BYTES,
+        )
+    )
+
+
+def resync_pace(view: ResourceView) -> tuple[int, int]:
+    """Return (KiB/s, sectors in flight): the fixed rate where c-plan-ahead is 0, else the highest one allowed."""
+    disk = view.local.volumes[0].options
+    rate = disk.resync_rate_kib_per_s if disk.c_plan_ahead_ms == 0 else disk.c_max_rate_kib_per_s
+    return rate, max(disk.c_fill_target_sectors, IN_FLIGHT_SECTORS_MIN)

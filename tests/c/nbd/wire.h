@@ -1,9 +1,7 @@
 /* wire.h - the client's end for the tests of the NBD room: bytes for the session, and what it answered.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
- *
- * Numbers are written out here a second time, from the protocol's document, on purpose: a wrong constant in
- * nbd_protocol.h must not agree with itself. */
+ */
 #ifndef NBD_WIRE_H
 #define NBD_WIRE_H
 

@@ -2,10 +2,10 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * One thread uses a struct io.  An operation is described by a struct io_op inside the caller's own structure; it is queued by the
- * calls below, handed over by io_turn, and its `done` is called from inside io_turn, exactly once, never from inside the call that
- * queued it.  `done` may queue further operations.  Results are bytes or a negative errno.  Buffers and iovecs are borrowed until done.
- * Implementations: io_uring.c, io_threads.c. */
+ * One thread uses a struct io.  An operation is described by a struct io_op inside the caller's own structure; it is
+ * queued by the calls below, handed over by io_turn, and its `done` is called from inside io_turn, exactly once, never
+ * from inside the call that queued it.  `done` may queue further operations.  Results are bytes or a negative errno.
+ * Buffers and iovecs are borrowed until done. Implementations: io_uring.c, io_threads.c. */
 #ifndef CSRC_IO_H
 #define CSRC_IO_H
 
@@ -38,13 +38,15 @@ const char *io_name(const struct io *io);
 uint64_t io_now_ns(const struct io *io); /* CLOCK_MONOTONIC, read once a turn */
 uint64_t io_enters(const struct io *io); /* system calls that handed over or waited, so far */
 
-/* Files that live in memory (tmpfs) are served by plain pread/pwrite in the calling thread: there is nothing to wait for. */
+/* Files that live in memory (tmpfs) are served by plain pread/pwrite in the calling thread: there is nothing to wait
+ * for. */
 int io_disk_add(struct io *io, int32_t fd);
 void io_disk_remove(struct io *io, int32_t fd);
 
 /* Disk: whole or error (a short transfer is continued; at the end of the file it is -EIO).  fua: durable when done. */
 void io_read(struct io *io, struct io_op *op, int32_t fd, void *buffer, uint32_t length_bytes, uint64_t offset_bytes);
-void io_write(struct io *io, struct io_op *op, int32_t fd, const void *buffer, uint32_t length_bytes, uint64_t offset_bytes, bool fua);
+void io_write(struct io *io, struct io_op *op, int32_t fd, const void *buffer, uint32_t length_bytes,
+              uint64_t offset_bytes, bool fua);
 void io_flush(struct io *io, struct io_op *op, int32_t fd); /* covers the writes that were done before it was queued */
 /* Reads back as zeroes afterwards.  punch: may give the space back.  -EOPNOTSUPP: the caller writes zeroes. */
 void io_zero(struct io *io, struct io_op *op, int32_t fd, uint64_t offset_bytes, uint64_t length_bytes, bool punch);
@@ -56,8 +58,8 @@ void io_wait_readable(struct io *io, struct io_op *op, int32_t fd); /* an eventf
 /* op is done soon, with -ECANCELED or its own result.  A disk operation that has begun is left to end. */
 void io_cancel(struct io *io, struct io_op *op);
 
-/* Hands over what is queued, waits until something is done or deadline_ns (UINT64_MAX: no deadline; 0: do not wait), calls `done` for
- * all that is.  Returns how many were, or a negative errno that the engine can't go on from. */
+/* Hands over what is queued, waits until something is done or deadline_ns (UINT64_MAX: no deadline; 0: do not wait),
+ * calls `done` for all that is.  Returns how many were, or a negative errno that the engine can't go on from. */
 int io_turn(struct io *io, uint64_t deadline_ns);
 
 #endif

@@ -1,0 +1,1 @@
+"""The demonstration: two nodes on this machine, one of them killed in the middle of writing, and nothing lost."""

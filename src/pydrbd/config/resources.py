@@ -40,12 +40,11 @@ def read_configuration(root: Section, dialect: Dialect, file: str) -> Configurat
     resources: dict[str, Resource] = {}
     for section in root.sections:
         if section.keyword.text == "resource":
-            resource = _read_resource(section, common, dialect, claims)
-            first = resources.get(resource.name)
-            if first:
-                hint = f"the first is at {first.place}"
-                raise ConfigError(section.place, f"resource {resource.name} is given twice", hint)
-            resources[resource.name] = resource
+            name = _name(section)
+            if name in resources:
+                hint = f"the first is at {resources[name].place}"
+                raise ConfigError(section.place, f"resource {name} is given twice", hint)
+            resources[name] = _read_resource(section, common, dialect, claims)
     if not resources:
         raise ConfigError(Place(file), "no resource is configured")
     return Configuration(tuple(resources.values()), options.applied("global", GlobalOptions()), Place(file))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydrbd.config.errors import ConfigError, did_you_mean, listed, shown
+from pydrbd.config.errors import SYNTAX, ConfigError, did_you_mean, listed, shown
 from pydrbd.config.keys import Key
 from pydrbd.config.options import Kind, Option, Unit, Value
 from pydrbd.config.syntax.statements import Setting
@@ -25,6 +25,8 @@ def value_of(setting: Setting, key: Key, option: Option) -> Value:
     if text is None:
         if option.kind is Kind.BOOLEAN:
             return True  # 0.6: the bare keyword flips the default, and all defaults are off there
+        if not option.kept and option.words:
+            raise _unsupported(setting, "", option)
         raise _wrong(setting, f"{setting.key.text} has no value", _expected(option, key.unit or option.unit))
     match option.kind:
         case Kind.INTEGER:
@@ -53,7 +55,7 @@ def too_many_values(setting: Setting, most: int) -> ConfigError:
     lines = [word for word in setting.values if word.place.line == setting.place.line]
     if len(lines) < len(setting.values):
         said = shown(" ".join([setting.key.text, *(word.text for word in lines)]))
-        return ConfigError(setting.place, f"';' is missing after {said}")
+        return ConfigError(setting.place, f"';' is missing after {said}", exit_code=SYNTAX)
     place = setting.values[most].place
     word = setting.values[most].text
     return ConfigError(
@@ -114,13 +116,15 @@ def _word(setting: Setting, text: str, option: Option) -> str | None:
         if is_pattern and text.startswith(stem) and len(text) > len(stem):
             return text
     if not option.kept:
-        only = option.words[0]
-        raise _wrong(
-            setting, f"{setting.key.text} {shown(text)} is not supported: {option.meaning}", f"it can only be {only}"
-        )
+        raise _unsupported(setting, f" {shown(text)}", option)
     hint = did_you_mean(text, option.words)
     sentence = f"{shown(text)} is not a value of {setting.key.text}: {_expected(option, option.unit)}"
     raise _wrong(setting, sentence, hint)
+
+
+def _unsupported(setting: Setting, value: str, option: Option) -> ConfigError:
+    sentence = f"{setting.key.text}{value} is not supported: {option.meaning}"
+    return _wrong(setting, sentence, f"it can only be {option.words[0]}")
 
 
 def _text(setting: Setting, text: str, option: Option) -> str:

@@ -12,7 +12,7 @@ from importlib.resources import files
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
-from pydrbd.config.errors import SYNTAX, ConfigError, Place
+from pydrbd.config.errors import SYNTAX, ConfigError, Place, shown
 from pydrbd.config.layout import Dialect
 from pydrbd.config.syntax.statements import Section, Setting, Word
 from pydrbd.config.syntax.trouble import explain
@@ -73,10 +73,19 @@ class _Conversion:
             if child.data == "section":
                 header, *inner = child.children
                 words = [self._to_word(word, self._file) for word in _tokens(header)]
+                _refuse_header_of_two_lines(words)
                 body.append(self.section(words[0], tuple(words[1:]), inner, depth + 1))
             else:
                 body.extend(self._to_settings(child, self._file))
         return Section(keyword, names, tuple(body))
+
+
+def _refuse_header_of_two_lines(words: list[Word]) -> None:
+    """Refuse a section whose name is not on its keyword's line: what looks like a keyword is a setting without `;`."""
+    line = words[0].place.line
+    if words[-1].place.line != line:
+        said = shown(" ".join(word.text for word in words if word.place.line == line))
+        raise ConfigError(words[0].place, f"';' is missing after {said}", exit_code=SYNTAX)
 
 
 def _tokens(tree: Tree[Token] | Token) -> list[Token]:

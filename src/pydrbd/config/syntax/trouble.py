@@ -41,8 +41,9 @@ def explain(tokens: Iterable[Token], at: Token, file: str, dialect: Dialect) -> 
                 start = pending[0] if pending else token
                 section = _Opened(tuple(str(word) for word in pending), _place(start, file))
                 outer = opened[-1] if opened else None
-                if misplaced is None and outer and outer.keyword not in layout.get(section.keyword, (outer.keyword,)):
-                    misplaced = (outer, section)
+                if misplaced is None and outer and outer.keyword in layout:
+                    allowed = layout.get(section.keyword, (outer.keyword,))
+                    misplaced = None if outer.keyword in allowed else (outer, section)
                 opened.append(section)
                 pending = []
             case "RBRACE":

@@ -1,0 +1,60 @@
+"""invalidate, invalidate-remote, outdate, pause-sync, resume-sync, dstate."""
+
+from __future__ import annotations
+
+import click
+
+from pydrbd.cli.context import Context
+from pydrbd.cli.each import order, resource_argument
+from pydrbd.cli.look_up import look_up
+
+
+@click.command()
+@resource_argument
+@click.pass_obj
+def invalidate(context: Context, resource: str) -> None:
+    """Throw this node's data away and fetch the peer's."""
+    order(context, resource, "invalidate")
+
+
+@click.command("invalidate-remote")
+@resource_argument
+@click.pass_obj
+def invalidate_remote(context: Context, resource: str) -> None:
+    """Throw the peer's data away and send it ours."""
+    order(context, resource, "invalidate-remote")
+
+
+@click.command()
+@resource_argument
+@click.pass_obj
+def outdate(context: Context, resource: str) -> None:
+    """Say that this node's data are old; only while not connected."""
+    order(context, resource, "outdate")
+
+
+@click.command("pause-sync")
+@resource_argument
+@click.pass_obj
+def pause_sync(context: Context, resource: str) -> None:
+    """Let a resync rest."""
+    order(context, resource, "pause-sync")
+
+
+@click.command("resume-sync")
+@resource_argument
+@click.pass_obj
+def resume_sync(context: Context, resource: str) -> None:
+    """Let it go on."""
+    order(context, resource, "resume-sync")
+
+
+@click.command()
+@resource_argument
+@click.pass_obj
+def dstate(context: Context, resource: str) -> None:
+    """Print our disk state and the peer's: UpToDate/Inconsistent."""
+    look_up(context, resource, "dstate")
+
+
+COMMANDS: list[click.Command] = [invalidate, invalidate_remote, outdate, pause_sync, resume_sync, dstate]

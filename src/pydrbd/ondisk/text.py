@@ -320,10 +320,11 @@ def _parse_bitmap(reader: _Reader, most_bytes: int) -> bytes:
             kind, text = reader.next()
             times = int(text) if len(text) < 12 else most_bytes + 1
             reader.expect("times")
+        word = reader.hexadecimal(16).to_bytes(8, "little")
         size_bytes += times * 8
         if size_bytes > max(most_bytes, 4096):
             raise reader.error("the bitmap is longer than the device")
-        parts.append(reader.hexadecimal(16).to_bytes(8, "little") * times)
+        parts.append(word * times)
     reader.expect("}")
     kind, text = reader.next()
     if kind != "end":

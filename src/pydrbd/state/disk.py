@@ -1,0 +1,181 @@
+"""The backing disk: attaching it, losing it, calling it Outdated (facts 2.1, 2.2, 2.15)."""
+
+from __future__ import annotations
+
+from pydrbd.model.effects import (
+    Answer,
+    DetachDisk,
+    DropConnection,
+    Exit,
+    Release,
+    ResumeReading,
+    RunHandler,
+    SetSize,
+)
+from pydrbd.model.events import Attached, DiskFailed, MetadataFailed, Outdate
+from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.model.policies import Fencing, OnIoError
+from pydrbd.model.refusals import Refusal
+from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
+from pydrbd.state import generations, resync
+from pydrbd.state.handshake.sizes import size_alone
+from pydrbd.state.node_state import NodeState
+from pydrbd.state.turn import ERROR, WARNING, Turn
+
+_KEPT = MdFlag.AL_DISABLED
+_CRASHED = MdFlag.PRIMARY_IND | MdFlag.CRASHED_PRIMARY
+
+
+def on_attached(turn: Turn, event: Attached) -> None:
+    """Take a disk into use: what it is worth is what its flags say (8.4 `drbd_adm_attach`)."""
+    state = turn.state
+    if state.has_disk:
+        turn.say("A disk was attached while there is one", "attach-twice", ERROR)
+        return
+    size = size_alone(event.backing_sectors, event.agreed_sectors, state.options.user_sectors)
+    if event.flags & MdFlag.CONSISTENT and size < event.agreed_sectors and size != state.options.user_sectors:
+        turn.say(
+            f"The disk was in use with {event.agreed_sectors} sectors and has room for {size}: refusing to attach it",
+            "implicit-shrink",
+            ERROR,
+        )
+        turn.add(DetachDisk())
+        return
+    _take(turn, event, size)
+
+
+def _take(turn: Turn, event: Attached, size: int) -> None:
+    state = turn.state
+    flags = event.flags
+    crashed = bool(flags & _CRASHED)
+    peer_disk = DiskState.OUTDATED if flags & MdFlag.PEER_OUT_DATED else state.peer_disk
+    turn.change(
+        ids=generations.with_role(event.ids, state.role),
+        disk=_disk_worth(state, flags, peer_disk),
+        peer_disk=peer_disk if state.link is None else state.peer_disk,
+        crashed_primary=crashed,
+        kept_flags=flags & _KEPT,
+        backing_sectors=event.backing_sectors,
+        size_sectors=size,
+        metadata=None,
+    )
+    turn.add(SetSize(size))
+    if flags & MdFlag.FULL_SYNC or (crashed and flags & MdFlag.AL_DISABLED):
+        turn.say("Assuming that all blocks are out of sync (aka FullSync)", "full-sync", WARNING)
+        turn.set_all_bits()
+    turn.expose()
+    turn.settle()
+    turn.say(f"Attached: {turn.state.disk}, {size} sectors, {_ids_text(turn.state.ids)}", "attached")
+    if crashed:
+        turn.say("This node was Primary when it died", "crashed-primary", WARNING)
+    if state.link is not None:
+        # Identifiers, sizes and states have to be compared again; a new connection does just that.
+        turn.say("Connecting anew with the disk", "attach-renegotiates")
+        turn.drop(ConnectionState.TEAR_DOWN)
+
+
+def _disk_worth(state: NodeState, flags: MdFlag, peer_disk: DiskState) -> DiskState:
+    if not flags & MdFlag.CONSISTENT:
+        return DiskState.INCONSISTENT
+    if not flags & MdFlag.WAS_UP_TO_DATE:
+        return DiskState.OUTDATED
+    sure = peer_disk is DiskState.OUTDATED or state.options.fencing is Fencing.DONT_CARE
+    return DiskState.UP_TO_DATE if sure else DiskState.CONSISTENT
+
+
+def _ids_text(ids: GenerationIds) -> str:
+    return f"{ids.current:016X}:{ids.bitmap:016X}:{ids.history0:016X}:{ids.history1:016X}"
+
+
+def on_disk_failed(turn: Turn, event: DiskFailed) -> None:
+    """Act as `on-io-error` says."""
+    state = turn.state
+    if not state.has_disk:
+        return
+    turn.say(
+        f"The backing disk failed: {event.operation} at sector {event.sector}, error {event.error}", "io-error", ERROR
+    )
+    if state.options.on_io_error is OnIoError.CALL_LOCAL_IO_ERROR:
+        turn.add(RunHandler("local-io-error"))
+    if state.options.on_io_error is OnIoError.PASS_ON and event.operation in {"read", "write"}:
+        _become_inconsistent(turn)
+    else:
+        lose_disk(turn)
+
+
+def _become_inconsistent(turn: Turn) -> None:
+    if turn.state.disk > DiskState.INCONSISTENT:
+        turn.change(disk=DiskState.INCONSISTENT)
+        turn.settle()
+        if turn.state.established:
+            turn.send_state()
+
+
+def lose_disk(turn: Turn) -> None:
+    """Go on without the disk, by the peer's if it has good data."""
+    resync.abort(turn)
+    established = turn.state.established
+    turn.change(disk=DiskState.FAILED)
+    if established:
+        turn.change(replication=ReplicationState.ESTABLISHED)
+        turn.send_state()
+    turn.change(disk=DiskState.DISKLESS, metadata=None)
+    turn.settle()
+    turn.add(DetachDisk())
+    if established:
+        turn.send_state()
+    if turn.state.role is Role.PRIMARY and not (established and turn.state.peer_disk is DiskState.UP_TO_DATE):
+        turn.say("Primary without access to good data", "no-data", ERROR)
+        turn.add(RunHandler("pri-on-incon-degr"))
+
+
+def on_metadata_failed(turn: Turn, event: MetadataFailed) -> None:
+    """What should have become durable did not: give the disk up, and see to what stood behind it.
+
+    Commands whose answer was dropped are refused. A peer whose reading was not resumed is dropped. What was held is
+    released: without a disk the engine fails it, it does not acknowledge it.
+    """
+    turn.say(event.reason, "metadata-failed", ERROR)
+    reading_stopped = False
+    wants_exit = wants_release = False
+    for effect in event.dropped:
+        match effect:
+            case Answer(token=token):
+                turn.answer(token, Refusal.METADATA_IO, event.reason)
+            case ResumeReading() | DropConnection():
+                reading_stopped = True
+            case Release():
+                wants_release = True
+            case Exit():
+                wants_exit = True
+            case _:
+                pass
+    if turn.state.has_disk:
+        lose_disk(turn)
+    if wants_release:
+        turn.add(Release())
+    if reading_stopped and turn.state.link is not None:
+        turn.drop(ConnectionState.PROTOCOL_ERROR if not turn.state.dropping else turn.state.connection)
+    if wants_exit:
+        turn.add(Exit())
+
+
+def on_outdate(turn: Turn, command: Outdate) -> None:
+    """Call our data old: the peer is known to have newer ones."""
+    state = turn.state
+    refusal = _outdate_refusal(state)
+    if refusal is None and state.disk is not DiskState.OUTDATED:
+        turn.change(disk=DiskState.OUTDATED)
+        turn.settle()
+        turn.say("Our data are Outdated", "outdate", WARNING)
+    turn.answer(command.token, refusal)
+
+
+def _outdate_refusal(state: NodeState) -> Refusal | None:
+    if not state.has_disk:
+        return Refusal.DISKLESS
+    if state.disk < DiskState.OUTDATED:
+        return Refusal.LOWER_THAN_OUTDATED
+    if state.role is Role.PRIMARY:
+        return Refusal.PRIMARY_OUTDATE
+    return Refusal.OUTDATE_CONNECTED if state.link is not None else None

@@ -1,0 +1,145 @@
+"""What the engine has to do in a state: a pure function of the state, and the orders for what differs from what is in force.
+
+The tables of which disk states each replication state allows stand here too, because they say what the engine may
+rely on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydrbd.model.effects import Effect, Gate, Reads, Replication, SetAccept, SetGate, SetReads, SetReplication
+from pydrbd.model.states import DiskState, ReplicationState, Role
+from pydrbd.state.generations import needs_new_generation
+from pydrbd.state.node_state import NodeState, Settings
+
+ACCEPT_WRITES = 1
+ACCEPT_READS = 2
+ACCEPT_RESYNC = 4
+ACCEPT_BITMAP = 8
+ACCEPT_OUT_OF_SYNC = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Lowest and highest disk state, ours and the peer's, in one replication state (8.4 `sanitize_state`)."""
+
+    disk_min: DiskState
+    disk_max: DiskState
+    peer_disk_min: DiskState
+    peer_disk_max: DiskState
+
+
+_SOURCE_BEFORE = Limits(DiskState.UP_TO_DATE, DiskState.UP_TO_DATE, DiskState.INCONSISTENT, DiskState.CONSISTENT)
+_TARGET_BEFORE = Limits(DiskState.INCONSISTENT, DiskState.OUTDATED, DiskState.UP_TO_DATE, DiskState.UP_TO_DATE)
+LIMITS: dict[ReplicationState, Limits] = {
+    ReplicationState.ESTABLISHED: Limits(
+        DiskState.DISKLESS, DiskState.UP_TO_DATE, DiskState.DISKLESS, DiskState.UP_TO_DATE
+    ),
+    ReplicationState.STARTING_SYNC_S: _SOURCE_BEFORE,
+    ReplicationState.STARTING_SYNC_T: _TARGET_BEFORE,
+    ReplicationState.WF_BITMAP_S: _SOURCE_BEFORE,
+    ReplicationState.WF_BITMAP_T: _TARGET_BEFORE,
+    ReplicationState.WF_SYNC_UUID: _TARGET_BEFORE,
+    ReplicationState.SYNC_SOURCE: Limits(
+        DiskState.UP_TO_DATE, DiskState.UP_TO_DATE, DiskState.INCONSISTENT, DiskState.INCONSISTENT
+    ),
+    ReplicationState.SYNC_TARGET: Limits(
+        DiskState.INCONSISTENT, DiskState.INCONSISTENT, DiskState.UP_TO_DATE, DiskState.UP_TO_DATE
+    ),
+    ReplicationState.PAUSED_SYNC_S: _SOURCE_BEFORE,
+    ReplicationState.PAUSED_SYNC_T: _TARGET_BEFORE,
+}
+"""The replication states that this program enters; the others (verify, Ahead, Behind) are refused when the peer
+asks."""
+
+SOURCE_STATES = frozenset({ReplicationState.SYNC_SOURCE, ReplicationState.PAUSED_SYNC_S})
+TARGET_STATES = frozenset({ReplicationState.SYNC_TARGET, ReplicationState.PAUSED_SYNC_T})
+BITMAP_STATES = frozenset({ReplicationState.WF_BITMAP_S, ReplicationState.WF_BITMAP_T})
+
+
+def within_limits(replication: ReplicationState, disk: DiskState, peer_disk: DiskState) -> tuple[DiskState, DiskState]:
+    """Return both disk states as they are once connected: doubts vanish, and the replication state bounds them."""
+    doubts = {DiskState.CONSISTENT, DiskState.OUTDATED}
+    disk = DiskState.UP_TO_DATE if disk in doubts else disk
+    peer_disk = DiskState.UP_TO_DATE if peer_disk in doubts else peer_disk
+    limits = LIMITS[replication]
+    disk = max(limits.disk_min, min(disk, limits.disk_max))
+    return disk, max(limits.peer_disk_min, min(peer_disk, limits.peer_disk_max))
+
+
+def wanted_replication(state: NodeState) -> Replication:
+    """Where a write has to go (8.4 `drbd_should_do_remote`, `drbd_should_send_out_of_sync`)."""
+    if not state.established:
+        return Replication.NONE
+    if state.replication is ReplicationState.WF_BITMAP_S:
+        return Replication.OUT_OF_SYNC
+    if state.peer_disk is DiskState.UP_TO_DATE:
+        return Replication.PEER
+    syncing = state.replication >= ReplicationState.WF_BITMAP_T
+    return Replication.PEER if syncing and state.peer_disk >= DiskState.INCONSISTENT else Replication.NONE
+
+
+def wanted_reads(state: NodeState) -> Reads:
+    """Where a read has to come from: only from good data."""
+    if state.disk is DiskState.UP_TO_DATE:
+        return Reads.LOCAL
+    if not (state.established and state.peer_disk is DiskState.UP_TO_DATE):
+        return Reads.NONE
+    # Only an Inconsistent disk has a bitmap that says which of its blocks are good: before, the bitmaps are not yet
+    # merged.
+    mendable = state.replication in TARGET_STATES and state.disk is DiskState.INCONSISTENT
+    return Reads.IN_SYNC if mendable else Reads.PEER
+
+
+def wanted_accept(state: NodeState) -> int:
+    """What the peer may send: nothing before the handshake is through."""
+    if not state.established:
+        return 0
+    accept = 0
+    replication = state.replication
+    before_sync = replication in {
+        ReplicationState.STARTING_SYNC_T,
+        ReplicationState.WF_BITMAP_T,
+        ReplicationState.WF_SYNC_UUID,
+    }
+    # A write into good data that are about to become a target would mix two generations; into Inconsistent ones it
+    # may go.
+    if state.has_disk and state.peer_role is Role.PRIMARY:
+        accept |= 0 if before_sync and state.disk is not DiskState.INCONSISTENT else ACCEPT_WRITES
+    if state.disk is DiskState.UP_TO_DATE:
+        accept |= ACCEPT_READS
+    if replication in SOURCE_STATES:
+        accept |= ACCEPT_RESYNC
+    if replication in BITMAP_STATES:
+        accept |= ACCEPT_BITMAP
+    if before_sync or replication in TARGET_STATES:
+        accept |= ACCEPT_OUT_OF_SYNC
+    return accept
+
+
+def wanted_gate(state: NodeState) -> Gate:
+    """Whether writes may flow: the first one that the peer will miss waits for a new generation."""
+    return Gate.FIRST_WRITE if needs_new_generation(state) else Gate.OPEN
+
+
+def wanted(state: NodeState) -> Settings:
+    """Return what should be in force."""
+    return Settings(wanted_replication(state), wanted_reads(state), wanted_accept(state), wanted_gate(state))
+
+
+def differences(now: Settings, wanted_now: Settings) -> list[Effect]:
+    """Return the orders that lead from one to the other: a gate closes before and opens after everything else."""
+    orders: list[Effect] = []
+    gate_differs = now.gate is not wanted_now.gate
+    if gate_differs and wanted_now.gate is not Gate.OPEN:
+        orders.append(SetGate(wanted_now.gate))
+    if now.replication is not wanted_now.replication:
+        orders.append(SetReplication(wanted_now.replication))
+    if now.reads is not wanted_now.reads:
+        orders.append(SetReads(wanted_now.reads))
+    if now.accept != wanted_now.accept:
+        orders.append(SetAccept(wanted_now.accept))
+    if gate_differs and wanted_now.gate is Gate.OPEN:
+        orders.append(SetGate(Gate.OPEN))
+    return orders

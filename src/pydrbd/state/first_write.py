@@ -1,0 +1,43 @@
+"""New generations begin with the first write that the peer misses, not with the loss of the peer or a promotion (as in DRBD 9).
+
+The engine holds that write at the gate and says so; the new identifiers are durable before the gate opens. During a
+handshake the identifiers must not change, because the peer has already been told the old ones: the write waits until
+the handshake is through.
+"""
+
+from __future__ import annotations
+
+from pydrbd.model.effects import Gate, SetGate
+from pydrbd.model.events import FirstWriteHeld
+from pydrbd.state import generations
+from pydrbd.state.turn import Turn
+
+
+def on_first_write_held(turn: Turn, event: FirstWriteHeld) -> None:
+    """Begin a generation, unless a handshake is under way or the peer has come back meanwhile."""
+    turn.change(first_write_uuid=event.new_uuid)
+    begin_if_held(turn)
+
+
+def begin_if_held(turn: Turn) -> None:
+    """Let a held first write go, with a new generation if one is still needed."""
+    state = turn.state
+    if state.first_write_uuid is None or (state.link is not None and not state.established):
+        return
+    new_uuid = state.first_write_uuid
+    turn.change(first_write_uuid=None)
+    if generations.needs_new_generation(state):
+        begin_generation(turn, new_uuid, "first-write")
+    elif state.settings.gate is Gate.OPEN:
+        # The gate opened for another reason between the engine's word and ours; saying it twice does no harm.
+        turn.add(SetGate(Gate.OPEN))
+
+
+def begin_generation(turn: Turn, new_uuid: int, rule: str) -> None:
+    """Draw the line: what the peer has is our bitmap identifier from now on. Durable before anything that follows."""
+    turn.change(ids=generations.new_generation(turn.state.ids, new_uuid, turn.state.role))
+    turn.expose()
+    turn.say(f"New data generation {turn.state.ids.current:016X}", rule)
+    turn.settle()
+    if turn.state.established:
+        turn.send_uuids(turn.link.sent_bits)

@@ -1,0 +1,205 @@
+"""From two sockets to an established link: PROTOCOL, SYNC_PARAM89, SIZES, UUIDS, STATE, each sent at once, each checked on arrival.
+
+The peer's STATE is the last of them: with it everything that the decision needs is known to both sides, and both come
+to the same one.
+"""
+
+from __future__ import annotations
+
+from pydrbd.model.effects import AdoptSockets, RunHandler, SetSize, StopListening, StopTimer
+from pydrbd.model.events import SocketsReady
+from pydrbd.model.packets import Protocol, Sizes, State, SyncParam, UuidFlag, Uuids
+from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
+from pydrbd.state import first_write, resync
+from pydrbd.state.generations import plain
+from pydrbd.state.handshake.compatibility import own_protocol, protocol_refusal, sync_param_refusal
+from pydrbd.state.handshake.sizes import agreed_size, own_sizes
+from pydrbd.state.handshake.strategy import Case, Strategy, decide
+from pydrbd.state.handshake.uuid_compare import Side
+from pydrbd.state.node_state import Link
+from pydrbd.state.turn import ERROR, WARNING, Turn, is_doubtful
+
+TIMER = "handshake"
+
+
+def on_sockets_ready(turn: Turn, event: SocketsReady) -> None:
+    """Say everything about ourselves."""
+    state = turn.state
+    if state.connection is not ConnectionState.CONNECTING or state.link is not None:
+        turn.add(StopListening())
+        return
+    turn.change(link=Link(event.agreed_version, event.features, event.resolve_conflicts, event.bits_set))
+    turn.add(AdoptSockets())
+    turn.send(own_protocol(state))
+    turn.send(state.options.sync)
+    turn.send(own_sizes(state))
+    turn.send_uuids(event.bits_set)
+    turn.send_state()
+    turn.start_timer(TIMER, state.options.handshake_timeout_ms)
+
+
+def on_timeout(turn: Turn) -> None:
+    """Give up a handshake that does not end."""
+    if turn.state.link is not None and not turn.state.link.established and not turn.state.dropping:
+        turn.drop_broken("The peer did not finish the handshake in time", "handshake-timeout")
+
+
+def on_protocol(turn: Turn, packet: Protocol) -> None:
+    """Check what must be configured alike."""
+    refusal = protocol_refusal(turn.state, packet)
+    if refusal:
+        turn.refuse_link(refusal, "incompatible-settings")
+        return
+    turn.change_link(protocol_seen=True, dry_run=packet.dry_run)
+
+
+def on_sync_param(turn: Turn, packet: SyncParam) -> None:
+    """Check the digests; the peer's speed is its own business."""
+    if turn.link.established:
+        return
+    refusal = sync_param_refusal(turn.state.options, packet)
+    if refusal:
+        turn.refuse_link(refusal, "incompatible-settings")
+
+
+def on_sizes(turn: Turn, packet: Sizes) -> None:
+    """Agree on a size."""
+    state = turn.state
+    if turn.link.established:
+        _note_sizes(turn, packet)
+        return
+    size, refusal = agreed_size(state, packet)
+    if refusal:
+        turn.refuse_link(refusal, "peer-too-small")
+        return
+    turn.change_link(sizes=packet)
+    if size != state.size_sectors:
+        turn.say(f"The device has {size} sectors now (was {state.size_sectors})", "size-agreed")
+        turn.change(size_sectors=size)
+        turn.settle()
+        turn.add(SetSize(size))
+
+
+def _note_sizes(turn: Turn, packet: Sizes) -> None:
+    """Take a SIZES on an established link: a peer that attaches its disk says them; a resize while connected we do
+    not know."""
+    state = turn.state
+    if packet.current_sectors not in {0, state.size_sectors} and state.size_sectors:
+        turn.refuse_link(
+            f"The peer resized the device to {packet.current_sectors} sectors; that is not supported while connected",
+            "resize-unsupported",
+        )
+        return
+    turn.change_link(sizes=packet)
+
+
+def on_uuids(turn: Turn, packet: Uuids) -> None:
+    """Remember the peer's identifiers."""
+    state = turn.state
+    turn.change_link(peer=packet)
+    peer_current = plain(packet.ids.current)
+    blind = not state.has_disk and state.role is Role.PRIMARY
+    if blind and not turn.link.established and state.exposed not in {0, peer_current}:
+        turn.refuse_link(
+            f"Can only connect to data with current UUID={state.exposed:016X}; the peer has {peer_current:016X}",
+            "diskless-primary-other-data",
+        )
+        return
+    if not state.has_disk and turn.link.established:
+        turn.change(exposed=peer_current)
+
+
+def on_state(turn: Turn, packet: State) -> None:
+    """Decide: the first STATE on a new link."""
+    link = turn.link
+    if not link.protocol_seen or link.sizes is None:
+        turn.drop_broken("The peer sent STATE before PROTOCOL and SIZES", "handshake-order")
+        return
+    peer_disk = real_peer_disk(packet, link.peer)
+    compared = turn.state.has_disk and peer_disk >= DiskState.INCONSISTENT
+    if compared and link.peer is None:
+        turn.drop_broken("The peer has a disk but sent no UUIDS", "handshake-order")
+        return
+    strategy = decide_strategy(turn, packet, peer_disk) if compared else None
+    if strategy is not None and strategy.refusal:
+        refuse_strategy(turn, strategy)
+        return
+    if turn.state.role is Role.PRIMARY and packet.role is Role.PRIMARY:
+        turn.refuse_link("Both nodes are Primary: multiple primaries are not allowed", "two-primaries")
+        return
+    if turn.state.tentative or link.dry_run:
+        _dry_run(turn, strategy)
+        return
+    _establish(turn, packet, peer_disk, strategy)
+
+
+def real_peer_disk(packet: State, peer: Uuids | None) -> DiskState:
+    """Return what the peer's disk is worth; while it negotiates, its UUIDS say it."""
+    if packet.disk is not DiskState.NEGOTIATING:
+        return packet.disk
+    inconsistent = peer is not None and peer.flags & UuidFlag.INCONSISTENT
+    return DiskState.INCONSISTENT if inconsistent else DiskState.CONSISTENT
+
+
+def decide_strategy(turn: Turn, packet: State, peer_disk: DiskState) -> Strategy:
+    """Compare identifiers, weigh states and policies, and say what came out.
+
+    The identifiers are mended where the rule says so.
+    """
+    state, link = turn.state, turn.link
+    peer = link.peer or Uuids(state.ids)
+    case = Case(
+        own=Side(state.ids, state.role, is_doubtful(state, link.sent_bits), link.sent_bits),
+        peer=Side(peer.ids, packet.role, bool(peer.flags & UuidFlag.CRASHED_PRIMARY), peer.bits_set),
+        own_disk=state.disk,
+        peer_disk=peer_disk,
+        own_discards=state.discard_my_data,
+        peer_discards=bool(peer.flags & UuidFlag.DISCARD_MY_DATA),
+        resolve_conflicts=link.resolve_conflicts,
+    )
+    strategy = decide(case, state.options)
+    finding = strategy.finding
+    level = ERROR if strategy.refusal else WARNING if finding.kind.is_split_brain else 20
+    turn.say(f"{strategy.sentence} (rule {finding.number})", strategy.rule, level)
+    turn.add(*(RunHandler(name) for name in strategy.handlers))
+    if not strategy.refusal:
+        turn.change(ids=finding.own)
+        turn.change_link(peer=Uuids(finding.peer, peer.bits_set, peer.flags))
+    return strategy
+
+
+def refuse_strategy(turn: Turn, strategy: Strategy) -> None:
+    """Stay StandAlone: people have to decide."""
+    turn.refuse_link(f"{strategy.refusal}; the connection is dropped until a person decides", strategy.rule)
+
+
+def _dry_run(turn: Turn, strategy: Strategy | None) -> None:
+    sentence = strategy.sentence if strategy is not None else "No resync is possible without two disks"
+    turn.say(f"Dry run: {sentence}", "dry-run")
+    turn.change(tentative=False)
+    turn.drop(ConnectionState.DISCONNECTING)
+
+
+def _establish(turn: Turn, packet: State, peer_disk: DiskState, strategy: Strategy | None) -> None:
+    bits_set = turn.link.sent_bits
+    turn.add(StopTimer(TIMER))
+    turn.change_link(established=True)
+    turn.change(
+        connection=ConnectionState.CONNECTED,
+        peer_role=packet.role,
+        peer_disk=peer_disk,
+        peer_paused=packet.user_paused or packet.after_paused,
+        discard_my_data=False,
+    )
+    turn.say(f"Connected to {turn.state.options.peer_name}", "connected")
+    if strategy is None or not (strategy.kind.is_source or strategy.kind.is_target):
+        turn.enter(ReplicationState.ESTABLISHED)
+    else:
+        resync.start_bitmap_exchange(
+            turn, source=strategy.kind.is_source, full=strategy.kind.is_full, bits_set=bits_set
+        )
+    turn.expose()
+    turn.settle()
+    turn.send_state()
+    resync.send_bitmap(turn)
+    first_write.begin_if_held(turn)

@@ -1,0 +1,49 @@
+"""How large the device is: the smaller of two disks, never smaller than what is in use, never larger by accident
+(facts 2.8).
+"""
+
+from __future__ import annotations
+
+from pydrbd.model.packets import Sizes
+from pydrbd.model.states import DiskState
+from pydrbd.state.node_state import NodeState
+
+
+def _smaller(*sectors: int) -> int:
+    """Return the smallest of the sizes that are not 0, or 0."""
+    return min((size for size in sectors if size), default=0)
+
+
+def size_alone(backing_sectors: int, agreed_sectors: int, user_sectors: int) -> int:
+    """Return the size without a peer: what was last agreed on, or all that there is, and no more than is configured."""
+    return _smaller(agreed_sectors or backing_sectors, backing_sectors, user_sectors)
+
+
+def own_sizes(state: NodeState) -> Sizes:
+    """Return what we tell the peer.
+
+    A disk with good data names its present size as the wanted one, so that neither side grows the device merely
+    because the disks would have room: the new blocks would differ. Growing is a command of its own.
+    """
+    options = state.options
+    if not state.has_disk:
+        return Sizes(0, 0, state.size_sectors, options.max_bio_size_bytes, limits=options.limits)
+    user = options.user_sectors
+    if state.disk > DiskState.INCONSISTENT:
+        user = _smaller(user, state.size_sectors)
+    return Sizes(state.backing_sectors, user, state.size_sectors, options.max_bio_size_bytes, limits=options.limits)
+
+
+def agreed_size(state: NodeState, peer: Sizes) -> tuple[int, str]:
+    """Return the size that both sides come to, and a sentence if it cannot be."""
+    if not state.has_disk:
+        # Without a disk of our own the peer knows best; what it says last is what its disk has room for.
+        size = peer.current_sectors or peer.user_sectors or peer.disk_sectors or state.size_sectors
+        return size, ""
+    own = own_sizes(state)
+    if not peer.disk_sectors:
+        return state.size_sectors, ""
+    size = _smaller(own.disk_sectors, peer.disk_sectors, own.user_sectors, peer.user_sectors)
+    if size < state.size_sectors and state.disk >= DiskState.OUTDATED:
+        return size, f"The peer's disk size is too small! ({size} < {state.size_sectors} sectors)"
+    return size, ""

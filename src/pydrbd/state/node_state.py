@@ -1,0 +1,168 @@
+"""Everything that the rules remember of one resource on one node, immutable.
+
+`Options` is what the configuration says and never changes. `Link` exists from the moment both sockets stand until the
+engine says that the peer is lost. `Metadata` is what is durable in the superblock, `Settings` what is in force in the
+engine: the rules emit an order only where these differ from what the rest of the state asks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydrbd.model.effects import Gate, Reads, Replication
+from pydrbd.model.events import Connect, Demote, Disconnect, Down, Invalidate, Outdate, PauseSync, Promote
+from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.model.packets import QueueLimits, Sizes, SyncParam, Uuids
+from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, RrConflict, WireProtocol
+from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
+
+Command = Promote | Demote | Connect | Disconnect | Invalidate | Outdate | PauseSync | Down
+NO_MD_FLAGS = MdFlag(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the configuration says. Sizes in 512-byte sectors, 0 for "as large as the disks allow"."""
+
+    resource: str = "r0"
+    node_name: str = "this node"
+    peer_name: str = "the peer"
+    wire_protocol: WireProtocol = WireProtocol.C
+    two_primaries: bool = False
+    integrity_alg: str = ""
+    sync: SyncParam = field(default_factory=lambda: SyncParam(resync_rate_kib_s=250))
+    """Resync speed; verify-alg and csums-alg, which both nodes must have alike."""
+    after_sb_0pri: AfterSplitBrain = AfterSplitBrain.DISCONNECT
+    after_sb_1pri: AfterSplitBrain = AfterSplitBrain.DISCONNECT
+    after_sb_2pri: AfterSplitBrain = AfterSplitBrain.DISCONNECT
+    always_asbp: bool = False
+    rr_conflict: RrConflict = RrConflict.DISCONNECT
+    fencing: Fencing = Fencing.DONT_CARE
+    on_io_error: OnIoError = OnIoError.DETACH
+    user_sectors: int = 0
+    """The `size` of the disk section."""
+    max_bio_size_bytes: int = 1 << 20
+    limits: QueueLimits = field(default_factory=QueueLimits)
+    handshake_timeout_ms: int = 30_000
+    answer_timeout_ms: int = 30_000
+    reconnect_delay_ms: int = 1_000
+    """Pause after a peer that broke the protocol; after any other loss we listen again at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One pair of sockets and what the peer has said on it so far."""
+
+    agreed_version: int
+    features: int
+    resolve_conflicts: bool
+    sent_bits: int
+    """The number of set bits in the UUIDS that we sent: both sides must decide on the same numbers."""
+    protocol_seen: bool = False
+    sizes: Sizes | None = None
+    peer: Uuids | None = None
+    """The peer's identifiers, as it last said or as we know them to be since."""
+    established: bool = False
+    """The handshake is through."""
+    dry_run: bool = False
+    consider_resync: bool = False
+    """The peer was forced to be UpToDate while both were Inconsistent: its next STATE starts a resync."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A command of ours that waits for the peer's consent."""
+
+    command: Command
+    forced: bool = False
+    """Promote: our data become UpToDate by the user's word."""
+    outdate: bool = False
+    """Disconnect: the peer wanted to see us Outdated, and we offered it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What the superblock holds."""
+
+    ids: GenerationIds
+    flags: MdFlag
+    agreed_sectors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the engine does now."""
+
+    replication: Replication = Replication.NONE
+    reads: Reads = Reads.NONE
+    accept: int = 0
+    gate: Gate = Gate.OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """The whole state. A fresh one is Secondary, Diskless and StandAlone."""
+
+    options: Options = field(default_factory=Options)
+    role: Role = Role.SECONDARY
+    disk: DiskState = DiskState.DISKLESS
+    ids: GenerationIds = field(default_factory=GenerationIds)
+    """Meaningful while we have a disk."""
+    exposed: int = 0
+    """The current identifier of the data that applications saw last, without its lowest bit; 0 for none."""
+    crashed_primary: bool = False
+    full_sync: bool = False
+    """All bits are being set: a crash before they are on disk must not lose that."""
+    kept_flags: MdFlag = NO_MD_FLAGS
+    """Flags of the superblock that the rules do not touch."""
+    backing_sectors: int = 0
+    size_sectors: int = 0
+
+    connection: ConnectionState = ConnectionState.STANDALONE
+    replication: ReplicationState = ReplicationState.OFF
+    peer_role: Role = Role.UNKNOWN
+    peer_disk: DiskState = DiskState.UNKNOWN
+    link: Link | None = None
+    user_paused: bool = False
+    peer_paused: bool = False
+    end_tries: int = 0
+    """How often we have looked whether the last acknowledgements of a finished resync are in."""
+    end_bits: int = 0
+    """How many blocks lacked one when we looked last."""
+
+    clients: int = 0
+    pending: Pending | None = None
+    waiting: tuple[Command, ...] = ()
+    """Commands that wait until the state is not in motion."""
+    first_write_uuid: int | None = None
+    """A first write is held until the handshake under way is through; the identifier to begin a generation with."""
+    discard_my_data: bool = False
+    tentative: bool = False
+
+    metadata: Metadata | None = None
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def has_disk(self) -> bool:
+        """Whether there is a usable backing disk."""
+        return self.disk >= DiskState.INCONSISTENT
+
+    @property
+    def established(self) -> bool:
+        """Whether the handshake with the peer is through and the link stands."""
+        return self.link is not None and self.link.established and self.connection is ConnectionState.CONNECTED
+
+    @property
+    def dropping(self) -> bool:
+        """Whether we have ordered the connection closed and wait for the engine to say so."""
+        return self.link is not None and self.connection < ConnectionState.CONNECTING
+
+    @property
+    def total_bits(self) -> int:
+        """Number of 4 KiB blocks of the device."""
+        return -(-self.size_sectors // 8)
+
+    @property
+    def paused(self) -> bool:
+        """Whether either side wants the resync to pause."""
+        return self.user_paused or self.peer_paused

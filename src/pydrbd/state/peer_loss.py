@@ -1,0 +1,127 @@
+"""The peer is lost: what must be durable before the held writes may be acknowledged, and what becomes of commands under way.
+
+Order: new identifiers if a write is held or not known stable on the peer (else the gate is armed, and the first write
+begins the new generation), then no more replication, then Release. A crash in between leaves a node that knows that
+it may differ.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from pydrbd.model.effects import Release, StopResync, StopTimer, WriteBitmap
+from pydrbd.model.events import (
+    Connect,
+    Demote,
+    Disconnect,
+    Down,
+    Invalidate,
+    Lost,
+    Outdate,
+    PauseSync,
+    PeerLost,
+    Promote,
+)
+from pydrbd.model.refusals import Refusal
+from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
+from pydrbd.state import connections, first_write, resync, roles
+from pydrbd.state.changes import requests
+from pydrbd.state.engine_settings import SOURCE_STATES, TARGET_STATES
+from pydrbd.state.generations import needs_new_generation
+from pydrbd.state.handshake import exchange
+from pydrbd.state.node_state import NodeState, Pending
+from pydrbd.state.turn import INFO, WARNING, Turn
+
+
+def on_peer_lost(turn: Turn, event: PeerLost) -> None:
+    """Go on alone."""
+    state = turn.state
+    if state.link is None:
+        turn.add(Release())
+        return
+    ordered = state.dropping
+    level = INFO if ordered else WARNING
+    turn.say(f"Lost {state.options.peer_name}: {event.reason.value}", "peer-lost", level)
+    turn.add(StopTimer(exchange.TIMER), StopTimer(resync.END_TIMER))
+    pending = requests.take(turn)
+    after = _connection_after(state, event.reason, pending)
+    if state.replication in SOURCE_STATES | TARGET_STATES:
+        turn.add(StopResync())
+    turn.change(
+        link=None,
+        connection=after,
+        replication=ReplicationState.OFF,
+        peer_role=Role.UNKNOWN,
+        peer_disk=_peer_disk_after(state.peer_disk),
+        peer_paused=False,
+        end_tries=0,
+    )
+    if _misses_writes(turn.state, event):
+        first_write.begin_generation(turn, event.new_uuid, "peer-lost-with-writes")
+    turn.settle()
+    turn.add(Release())
+    first_write.begin_if_held(turn)
+    if turn.state.has_disk:
+        turn.add(WriteBitmap())
+    if pending is not None:
+        _go_on(turn, pending)
+    _look_again(turn, event.reason)
+
+
+def _misses_writes(state: NodeState, event: PeerLost) -> bool:
+    """Whether the peer may lack a write that is about to be acknowledged, or was, while no identifier says so.
+
+    Held writes count in either role: a node that is being demoted has them while its export closes. Unstable ones count for a Primary
+    only: nobody has written since a demotion, and the bits that Release sets make the next handshake copy them.
+    """
+    if event.held and state.disk is DiskState.UP_TO_DATE and not state.ids.bitmap:
+        return True
+    return event.unstable > 0 and needs_new_generation(state)
+
+
+def _connection_after(state: NodeState, reason: Lost, pending: Pending | None) -> ConnectionState:
+    """Where the connection goes: StandAlone if we wanted that or a person has to act, else back to looking for the
+    peer.
+    """
+    wanted = pending is not None and requests.is_about_connection(pending)
+    if wanted or state.connection is ConnectionState.DISCONNECTING:
+        return ConnectionState.STANDALONE
+    broken = reason is Lost.PROTOCOL or state.connection is ConnectionState.PROTOCOL_ERROR
+    return ConnectionState.PROTOCOL_ERROR if broken else ConnectionState.UNCONNECTED
+
+
+def _peer_disk_after(peer_disk: DiskState) -> DiskState:
+    """What we still know of the peer's disk: that it is bad does not change while we do not see it."""
+    known = {DiskState.INCONSISTENT, DiskState.OUTDATED}
+    return peer_disk if peer_disk in known else DiskState.UNKNOWN
+
+
+def _go_on(turn: Turn, pending: Pending) -> None:
+    """Deal with the command that waited for the peer's consent: nobody is left to ask."""
+    command = pending.command
+    match command:
+        case Promote():
+            roles.on_promote(turn, command)
+        case Invalidate():
+            turn.answer(command.token, Refusal.NEEDS_CONNECTION)
+        case Disconnect():
+            turn.answer(command.token)
+        case Down():
+            connections.finish_down(turn, command)
+        case Connect() | Demote() | Outdate() | PauseSync():
+            raise AssertionError(f"{command} does not wait for the peer")
+        case _:
+            assert_never(command)
+
+
+def _look_again(turn: Turn, reason: Lost) -> None:
+    state = turn.state
+    match state.connection:
+        case ConnectionState.UNCONNECTED:
+            connections.start_listening(turn)
+        case ConnectionState.PROTOCOL_ERROR:
+            turn.say(f"Trying again in {state.options.reconnect_delay_ms} ms ({reason.value})", "reconnect-delayed")
+            turn.change(connection=ConnectionState.UNCONNECTED)
+            turn.start_timer(connections.RECONNECT_TIMER, state.options.reconnect_delay_ms)
+        case _:
+            turn.change(discard_my_data=False, tentative=False)

@@ -7,7 +7,7 @@ INCLUDES := $(addprefix -I,$(patsubst %/,%,csrc $(sort $(wildcard csrc/*/)) nbd)
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden $(INCLUDES) -Itests/c -MMD -MP
 LIBRARIES := -luring -lpthread
 C_SOURCES := $(sort $(wildcard csrc/*.c csrc/*/*.c nbd/*.c))
-C_FILES := $(C_SOURCES) $(sort $(wildcard csrc/*.h csrc/*/*.h nbd/*.h tests/c/*.[ch] tests/fuzz/*.[ch] bench/*/*.c))
+C_FILES := $(C_SOURCES) $(sort $(wildcard csrc/*.h csrc/*/*.h nbd/*.h tests/c/*.[ch] tests/c/*/*.[ch] tests/fuzz/*.[ch] bench/*/*.c))
 C_TESTS := $(notdir $(basename $(sort $(wildcard tests/c/test_*.c))))
 FUZZERS := $(notdir $(basename $(sort $(wildcard tests/fuzz/fuzz_*.c))))
 PY_FILES := src tests tools bench setup.py csrc/cffi_build.py
@@ -24,7 +24,7 @@ CFLAGS_KIND := $(CFLAGS_ALL) $(FLAGS_$(KIND))
 
 .DEFAULT_GOAL := help
 .PHONY: help build test check format fix lint types imports tidy test-c asan tsan fuzz-replay integration kill-rounds \
-        bench demo clean run-c run-fuzz
+        bench demo clean run-c run-fuzz format-python format-c lint-python lint-c
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,8 +41,12 @@ test: ## everything that ./test runs
 
 check: format lint types imports tidy ## format, lint, types, imports, tidy
 
-format: ## is everything formatted?
+format: format-python format-c ## is everything formatted?
+
+format-python:
 	$(VENV)/ruff format --check --quiet $(PY_FILES)
+
+format-c:
 	$(VENV)/clang-format --dry-run -Werror $(C_FILES)
 
 fix: ## format everything, mend what ruff can mend
@@ -50,8 +54,12 @@ fix: ## format everything, mend what ruff can mend
 	$(VENV)/ruff format $(PY_FILES)
 	$(VENV)/clang-format -i $(C_FILES)
 
-lint: ## ruff and clang-tidy
-	$(VENV)/ruff check $(PY_FILES)
+lint: lint-python lint-c ## ruff and clang-tidy
+
+lint-python:
+	$(VENV)/ruff check --quiet $(PY_FILES)
+
+lint-c:
 	@printf '%s\n' $(C_SOURCES) | xargs -P $$(nproc) -n 2 sh -c '$(VENV)/clang-tidy --quiet "$$@" -- \
 	    -std=c11 -D_GNU_SOURCE $(INCLUDES)' clang-tidy
 

@@ -1,0 +1,50 @@
+/* disk.h - the backing disk and its metadata, as the engine sees them: descriptors, the bitmap and the activity log in memory.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A failed operation is a fact for the control plane and nothing else: the write that met it is held until an order says what becomes of the disk. */
+#ifndef CSRC_DISK_H
+#define CSRC_DISK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core.h"
+#include "request.h"
+
+struct bitmap;
+struct activity_log;
+
+struct disk {
+    struct core_disk config;
+    struct bitmap *bitmap;
+    struct activity_log *log;
+    uint64_t size_sectors;      /* of the device; stays when the disk goes */
+    uint32_t in_flight;         /* operations on data_fd and md_fd */
+    uint64_t detach_token;      /* answered when none is in flight */
+    bool attached;
+    bool failed;                /* undecided: between CORE_FACT_DISK_FAILED and core_detach */
+    bool detaching;
+    struct request_queue failed_requests;
+};
+
+/* May a new request use the disk? */
+bool disk_is_usable(const struct disk *disk);
+int disk_attach(struct core_engine *engine, const struct core_disk *config); /* descriptors, bitmap, log; nothing read yet */
+void disk_detach(struct core_engine *engine, uint64_t token);
+void disk_free(struct core_engine *engine);
+/* Before anything was in flight on it: a new map of that size with the old one's bits; the part that is new is in sync. */
+int disk_resize_bitmap(struct core_engine *engine, uint64_t size_sectors);
+
+/* The local leg of a request: LEG_LOCAL is out before the call and done later. */
+void disk_read(struct request *request);
+void disk_write(struct request *request);
+void disk_zero(struct request *request);
+
+/* Counts operations that are not requests' (bitmap pages, transactions, flushes). */
+void disk_begin(struct core_engine *engine);
+void disk_end(struct core_engine *engine);
+/* Tells the control plane, once until core_detach. */
+void disk_failed(struct core_engine *engine, enum core_disk_op op, uint64_t sector, int32_t result);
+
+#endif

@@ -1,0 +1,194 @@
+/* api.c - core_api.h: every call puts one order into the ring and wakes the engine.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "digest.h"
+#include "engine.h"
+#include "orders.h"
+
+static int push(core_engine *engine, const struct order *order)
+{
+    bool was_empty = false;
+    int rc = ring_push(engine->orders, order, &was_empty);
+    uint64_t one = 1;
+    if (rc == 0 && was_empty && write(engine->order_fd, &one, sizeof one) != sizeof one)
+        return -errno;
+    return rc;
+}
+
+static int push_plain(core_engine *engine, enum order_type type, uint64_t token, uint32_t a, uint32_t b)
+{
+    struct order order = {.type = type, .token = token, .a = a, .b = b};
+    return push(engine, &order);
+}
+
+static int push_range(core_engine *engine, enum order_type type, uint64_t token, uint64_t sector, uint64_t sectors)
+{
+    struct order order = {.type = type, .token = token, .sector = sector, .sectors = sectors};
+    return push(engine, &order);
+}
+
+int engine_order_stop(core_engine *engine)
+{
+    return push_plain(engine, ORDER_STOP, 0, 0, 0);
+}
+
+uint32_t core_engine_drain(core_engine *engine, struct core_fact *facts, uint32_t count)
+{
+    uint64_t drained;
+    uint32_t n = 0;
+    /* The wake-up is taken before the ring is read: a fact that comes after makes a new one. */
+    if (read(engine->fact_fd, &drained, sizeof drained) < 0 && errno != EAGAIN)
+        return 0;
+    while (n < count && ring_pop(engine->facts, &facts[n]))
+        n++;
+    uint64_t one = 1;
+    if (n == count && !ring_is_empty(engine->facts) && write(engine->fact_fd, &one, sizeof one) < 0)
+        return n;
+    return n;
+}
+
+int core_attach(core_engine *engine, uint64_t token, const struct core_disk *disk)
+{
+    if (disk->data_fd < 0 || disk->size_sectors == 0)
+        return -EINVAL;
+    struct order order = {.type = ORDER_ATTACH, .token = token, .with.disk = *disk};
+    return push(engine, &order);
+}
+
+int core_detach(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_DETACH, token, 0, 0);
+}
+
+int core_resize(core_engine *engine, uint64_t token, uint64_t size_sectors)
+{
+    return push_range(engine, ORDER_RESIZE, token, 0, size_sectors);
+}
+
+int core_flush(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_FLUSH, token, 0, 0);
+}
+
+int core_bitmap_set(core_engine *engine, uint64_t token, uint64_t sector, uint64_t sectors)
+{
+    return push_range(engine, ORDER_BITMAP_SET, token, sector, sectors);
+}
+
+int core_bitmap_clear(core_engine *engine, uint64_t token, uint64_t sector, uint64_t sectors)
+{
+    return push_range(engine, ORDER_BITMAP_CLEAR, token, sector, sectors);
+}
+
+int core_bitmap_write(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_BITMAP_WRITE, token, 0, 0);
+}
+
+int core_al_retire(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_AL_RETIRE, token, 0, 0);
+}
+
+int core_peer_connect(core_engine *engine, uint64_t token, const struct core_peer *peer)
+{
+    if (peer->data_fd < 0 || peer->meta_fd < 0 || peer->agreed_version < 100 || peer->agreed_version > 101)
+        return -EINVAL;
+    struct order order = {.type = ORDER_PEER_CONNECT, .token = token, .with.peer = *peer};
+    return push(engine, &order);
+}
+
+int core_peer_disconnect(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_PEER_DISCONNECT, token, 0, 0);
+}
+
+int core_peer_send(core_engine *engine, uint32_t socket, uint16_t command, const uint8_t *payload, uint32_t length)
+{
+    if (length > CORE_PAYLOAD_MAX)
+        return -EINVAL;
+    struct order order = {.type = ORDER_PEER_SEND, .a = socket, .b = command, .length_bytes = length};
+    if (length > 0)
+        memcpy(order.with.payload, payload, length);
+    return push(engine, &order);
+}
+
+int core_peer_resume(core_engine *engine)
+{
+    return push_plain(engine, ORDER_PEER_RESUME, 0, 0, 0);
+}
+
+int core_peer_accept(core_engine *engine, uint32_t accept)
+{
+    return push_plain(engine, ORDER_PEER_ACCEPT, 0, accept, 0);
+}
+
+int core_release(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_RELEASE, token, 0, 0);
+}
+
+int core_replicate(core_engine *engine, uint32_t replication, uint32_t protocol)
+{
+    if (replication > CORE_REPLICATE_OUT_OF_SYNC || protocol < 1 || protocol > 3)
+        return -EINVAL;
+    return push_plain(engine, ORDER_REPLICATE, 0, replication, protocol);
+}
+
+int core_reads(core_engine *engine, uint32_t reads)
+{
+    return reads > CORE_READS_NONE ? -EINVAL : push_plain(engine, ORDER_READS, 0, reads, 0);
+}
+
+int core_gate(core_engine *engine, uint32_t gate)
+{
+    return gate > CORE_GATE_SUSPENDED ? -EINVAL : push_plain(engine, ORDER_GATE, 0, gate, 0);
+}
+
+int core_bitmap_send(core_engine *engine, uint64_t token, uint32_t use_rle)
+{
+    return push_plain(engine, ORDER_BITMAP_SEND, token, use_rle, 0);
+}
+
+int core_resync_start(core_engine *engine, uint32_t target)
+{
+    return push_plain(engine, ORDER_RESYNC_START, 0, target, 0);
+}
+
+int core_resync_rate(core_engine *engine, uint32_t rate_kib_s, uint32_t in_flight_sectors)
+{
+    return push_plain(engine, ORDER_RESYNC_RATE, 0, rate_kib_s, in_flight_sectors);
+}
+
+int core_resync_stop(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_RESYNC_STOP, token, 0, 0);
+}
+
+int core_export_open(core_engine *engine, uint64_t token, const char *name, uint32_t read_only)
+{
+    struct order order = {.type = ORDER_EXPORT_OPEN, .token = token, .a = read_only};
+    if (strlen(name) >= sizeof order.with.name)
+        return -EINVAL;
+    memcpy(order.with.name, name, strlen(name) + 1);
+    return push(engine, &order);
+}
+
+int core_export_client(core_engine *engine, int32_t fd)
+{
+    return fd < 0 ? -EINVAL : push_plain(engine, ORDER_EXPORT_CLIENT, 0, (uint32_t)fd, 0);
+}
+
+int core_export_close(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_EXPORT_CLOSE, token, 0, 0);
+}
+
+uint32_t core_crc32c(uint32_t seed, const uint8_t *data, uint64_t length)
+{
+    return digest_crc32c(seed, data, length);
+}

@@ -1,0 +1,106 @@
+/* engine.h - the engine as its own files see it: everything hangs off struct core_engine, and one thread owns all of it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The thread's turn: carry out orders, pump what can move, hand all of it to the kernel in one call, wait, take completions.  It takes no
+ * lock.  It meets the control plane at two rings. */
+#ifndef CSRC_ENGINE_H
+#define CSRC_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bitmap_pages.h"
+#include "core.h"
+#include "disk.h"
+#include "export.h"
+#include "hot_extents.h"
+#include "io.h"
+#include "ordering.h"
+#include "peer.h"
+#include "pool.h"
+#include "request.h"
+#include "resync.h"
+#include "ring.h"
+#include "upper.h"
+
+#define ENGINE_ZEROES_BYTES (1u << 20)
+
+struct core_engine {
+    struct core_options options;
+    struct io *io;
+    struct pool *pool;
+    struct ring *orders;
+    struct ring *facts;
+    struct io_op order_op;
+    int32_t order_fd; /* eventfd: orders came */
+    int32_t fact_fd;  /* eventfd: facts came */
+    pthread_t thread;
+    bool started;
+    bool stopping;
+    bool waiting_for_orders; /* order_op is under way */
+    bool facts_posted;       /* since the last wake-up of the reader */
+    uint8_t *zeroes;         /* ENGINE_ZEROES_BYTES of them */
+
+    struct request_table requests;
+    struct ordering ordering;
+    struct disk disk;
+    struct bitmap_pages pages;
+    struct hot_extents hot;
+    struct peer peer;
+    struct resync resync;
+    struct bitmap_exchange exchange;
+    struct export export;
+
+    /* What the control plane ordered. */
+    enum core_replication replication;
+    uint32_t protocol; /* 1 A, 2 B, 3 C */
+    enum core_reads reads;
+    enum core_gate gate;
+    bool first_write_told;
+
+    struct request_queue held;     /* by the gate, a lost peer or an undecided disk */
+    struct request_queue crowded;  /* no room in the outbox or the transfer log */
+    struct upper_queue starved;    /* no request slot */
+    struct upper_queue flushing;   /* a flush with a leg out */
+    struct io_op flush_op;
+    struct upper_queue flush_next; /* waits for the flush under way to end */
+    struct upper_queue flush_now;  /* covered by the flush under way */
+    bool flush_busy;
+    uint64_t flush_order_token;    /* core_flush, covered by the flush under way */
+    uint64_t flush_order_next;
+    uint32_t upper_pending;
+
+    struct core_counters counters;
+    atomic_uint_fast64_t published_version; /* a sequence lock around `published`: odd while it is being written */
+    struct core_counters published;
+};
+
+int engine_order_stop(struct core_engine *engine); /* the thread winds up and ends */
+/* Does a write go to the peer now? */
+bool engine_replicates(const struct core_engine *engine);
+/* May requests of the application begin? */
+bool engine_admits_writes(struct core_engine *engine);
+bool engine_admits_reads(const struct core_engine *engine);
+void engine_release_held(struct core_engine *engine);
+
+/* facts.c */
+void facts_done(struct core_engine *engine, uint64_t token, int32_t result); /* token 0: nothing */
+void facts_post(struct core_engine *engine, const struct core_fact *fact);
+void facts_simple(struct core_engine *engine, enum core_fact_type type, int32_t result, uint64_t a, uint64_t b);
+void facts_packet(struct core_engine *engine, enum core_socket socket, const struct packet_header *header, const uint8_t *payload);
+
+/* orders.c */
+void orders_run(struct core_engine *engine);
+
+/* write.c, read.c */
+void write_begin(struct request *request);    /* REQUEST_WRITE, REQUEST_ZERO: a new part */
+void write_continue(struct request *request); /* what it waited for is there: look again from the start */
+void write_leg_done(struct request *request, enum request_leg leg, int32_t result);
+void write_release_crowded(struct core_engine *engine);
+void read_begin(struct request *request);    /* REQUEST_READ */
+void read_leg_done(struct request *request, enum request_leg leg, int32_t result);
+
+#endif

@@ -1,0 +1,314 @@
+/* export.c - see export.h.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later */
+#include "export.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "container.h"
+#include "engine.h"
+
+#define PAYLOAD_BYTES_MAX (32u << 20)
+#define BLOCK_BYTES_MIN 512u
+#define BLOCK_BYTES_PREFERRED 4096u
+
+/* --- the table of calls: memory, requests -------------------------------------------------------------------------------- */
+
+/* First come, first served: while one client waits for a large payload, the small ones of others wait behind it. */
+static void *begin(void *user, struct nbd_request *request)
+{
+    struct core_engine *engine = user;
+    struct export *export = &engine->export;
+    struct client *client = export->parsing;
+    if (export->want_memory != NULL && export->want_memory != client)
+        return NULL;
+    void *payload = pool_get(engine->pool, (uint32_t)request->length_bytes);
+    export->want_memory = payload == NULL ? client : NULL;
+    client->starved = payload == NULL;
+    return payload;
+}
+
+static void release(void *user, void *payload, uint64_t length_bytes)
+{
+    struct core_engine *engine = user;
+    pool_put(engine->pool, payload, (uint32_t)length_bytes);
+}
+
+static void submit(void *user, struct nbd_session *session, struct nbd_request *request)
+{
+    struct core_engine *engine = user;
+    struct client *client = engine->export.parsing;
+    struct upper *upper = client->free;
+    assert(upper != NULL && client->session == session); /* a session holds no more than we have */
+    client->free = upper->next;
+    upper->nbd = request;
+    upper->client = client;
+    upper->engine = engine;
+    upper_begin(upper);
+}
+
+void export_reply(struct upper *upper)
+{
+    struct client *client = upper->client;
+    struct nbd_request *nbd = upper->nbd;
+    int error = upper->error;
+    upper->engine->upper_pending--;
+    upper->next = client->free;
+    client->free = upper;
+    upper->nbd = NULL;
+    nbd_session_reply(client->session, nbd, -error);
+}
+
+/* --- sockets ------------------------------------------------------------------------------------------------------------- */
+
+static void tell_clients(struct core_engine *engine)
+{
+    struct export *export = &engine->export;
+    if (!export->told_dirty)
+        return;
+    export->told_dirty = false;
+    facts_simple(engine, CORE_FACT_CLIENTS, 0, export->transmitting, export->clients_ever);
+}
+
+static void note_state(struct client *client)
+{
+    struct export *export = &client->engine->export;
+    enum nbd_state state = nbd_session_state(client->session);
+    if (state == NBD_TRANSMISSION && !client->transmission && !client->closing) {
+        client->transmission = true;
+        client->handshake_until_ns = 0;
+        export->transmitting++;
+        export->clients_ever++;
+        export->told_dirty = true;
+    }
+    if (state == NBD_FAILED)
+        client->closing = true;
+}
+
+static void received(struct io_op *op, int32_t result)
+{
+    struct client *client = CONTAINER_OF(op, struct client, receive);
+    client->receiving = false;
+    if (result <= 0) {
+        client->closing = true;
+        nbd_session_received(client->session, 0);
+        return;
+    }
+    client->engine->export.parsing = client;
+    nbd_session_received(client->session, (size_t)result);
+    client->engine->export.parsing = NULL;
+    note_state(client);
+}
+
+static void sent(struct io_op *op, int32_t result)
+{
+    struct client *client = CONTAINER_OF(op, struct client, send);
+    client->sending = false;
+    if (result <= 0)
+        client->closing = true;
+    else
+        nbd_session_sent(client->session, (size_t)result);
+    note_state(client);
+}
+
+static struct client *client_alloc(struct core_engine *engine, int32_t fd)
+{
+    struct client *client = calloc(1, sizeof *client);
+    if (client == NULL)
+        return NULL;
+    if (nbd_session_new(&engine->export.table, &client->session) < 0) {
+        free(client);
+        return NULL;
+    }
+    client->engine = engine;
+    client->fd = fd;
+    client->receive.done = received;
+    client->send.done = sent;
+    client->handshake_until_ns = io_now_ns(engine->io) + EXPORT_HANDSHAKE_NS;
+    for (uint32_t i = 0; i < NBD_REQUESTS_MAX; i++) {
+        client->uppers[i].next = client->free;
+        client->free = &client->uppers[i];
+    }
+    return client;
+}
+
+void export_client_new(struct core_engine *engine, int32_t fd)
+{
+    struct export *export = &engine->export;
+    for (uint32_t i = 0; export->open && i < EXPORT_CLIENTS_MAX; i++) {
+        if (export->clients[i] != NULL)
+            continue;
+        export->clients[i] = client_alloc(engine, fd);
+        if (export->clients[i] == NULL)
+            break;
+        return;
+    }
+    close(fd);
+}
+
+static void client_free(struct core_engine *engine, struct client **slot)
+{
+    struct client *client = *slot;
+    struct export *export = &engine->export;
+    if (export->want_memory == client)
+        export->want_memory = NULL;
+    if (client->transmission) {
+        export->transmitting--;
+        export->told_dirty = true;
+    }
+    nbd_session_free(client->session);
+    close(client->fd);
+    free(client);
+    *slot = NULL;
+}
+
+static bool wants_to_go(const struct client *client)
+{
+    if (client->closing)
+        return true;
+    bool leaving = nbd_session_state(client->session) == NBD_CLOSING || client->engine->export.close_token != 0;
+    return leaving && nbd_session_in_flight(client->session) == 0;
+}
+
+static void client_pump(struct client *client)
+{
+    struct core_engine *engine = client->engine;
+    if (client->starved && !client->receiving && !client->closing) {
+        engine->export.parsing = client;
+        client->starved = false;
+        nbd_session_retry(client->session);
+        engine->export.parsing = NULL;
+        note_state(client);
+    }
+    if (!client->sending && !client->closing) {
+        uint32_t count = nbd_session_send_iov(client->session, client->send_iov, NBD_IOV_MAX);
+        client->sending = count > 0;
+        if (count > 0)
+            io_send(engine->io, &client->send, client->fd, client->send_iov, count);
+    }
+    if (!client->receiving && !client->closing && !client->shut && nbd_session_state(client->session) < NBD_CLOSING) {
+        uint32_t count = nbd_session_recv_iov(client->session, client->receive_iov);
+        client->receiving = count > 0;
+        if (count > 0)
+            io_receive(engine->io, &client->receive, client->fd, client->receive_iov, count);
+    }
+    if (!client->shut && wants_to_go(client) && (client->closing || !client->sending)) {
+        client->shut = true;
+        shutdown(client->fd, SHUT_RDWR);
+    }
+}
+
+static bool is_over(const struct client *client)
+{
+    return client->shut && !client->receiving && !client->sending && nbd_session_in_flight(client->session) == 0;
+}
+
+/* --- the export ---------------------------------------------------------------------------------------------------------- */
+
+void export_open(struct core_engine *engine, uint64_t token, const char *name, bool read_only)
+{
+    struct export *export = &engine->export;
+    snprintf(export->name, sizeof export->name, "%s", name);
+    export->table = (struct nbd_export){.name = export->name,
+                                        .description = "pydrbd",
+                                        .size_bytes = engine->disk.size_sectors << 9,
+                                        .read_only = read_only,
+                                        .fast_zero = false,
+                                        .block_min_bytes = BLOCK_BYTES_MIN,
+                                        .block_preferred_bytes = BLOCK_BYTES_PREFERRED,
+                                        .payload_max_bytes = PAYLOAD_BYTES_MAX,
+                                        .user = engine,
+                                        .begin = begin,
+                                        .submit = submit,
+                                        .release = release};
+    export->open = true;
+    facts_done(engine, token, 0);
+}
+
+bool export_is_idle(const struct core_engine *engine)
+{
+    for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++)
+        if (engine->export.clients[i] != NULL)
+            return false;
+    return true;
+}
+
+void export_close(struct core_engine *engine, uint64_t token)
+{
+    engine->export.open = false;
+    engine->export.table.shutting_down = true;
+    engine->export.close_token = token != 0 ? token : UINT64_MAX;
+}
+
+void export_pump(struct core_engine *engine)
+{
+    struct export *export = &engine->export;
+    for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++) {
+        if (export->clients[i] == NULL)
+            continue;
+        client_pump(export->clients[i]);
+        if (is_over(export->clients[i]))
+            client_free(engine, &export->clients[i]);
+    }
+    if (export->close_token != 0 && export_is_idle(engine)) {
+        if (export->close_token != UINT64_MAX)
+            facts_done(engine, export->close_token, 0);
+        export->close_token = 0;
+    }
+    tell_clients(engine);
+}
+
+void export_tick(struct core_engine *engine)
+{
+    uint64_t now = io_now_ns(engine->io);
+    for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++) {
+        struct client *client = engine->export.clients[i];
+        if (client != NULL && client->handshake_until_ns != 0 && now >= client->handshake_until_ns)
+            client->closing = true;
+    }
+}
+
+uint64_t export_deadline_ns(const struct core_engine *engine)
+{
+    uint64_t deadline = UINT64_MAX;
+    for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++) {
+        const struct client *client = engine->export.clients[i];
+        if (client != NULL && !client->closing && client->handshake_until_ns != 0 && client->handshake_until_ns < deadline)
+            deadline = client->handshake_until_ns;
+    }
+    return deadline;
+}
+
+/* What still waits (held for a peer, an order) is answered to nobody: the client is gone, and so is the session's memory after this. */
+static void drop_requests(struct client *client)
+{
+    for (uint32_t i = 0; i < NBD_REQUESTS_MAX; i++)
+        if (client->uppers[i].nbd != NULL)
+            nbd_session_reply(client->session, client->uppers[i].nbd, ESHUTDOWN);
+}
+
+void export_fini(struct core_engine *engine)
+{
+    for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++) {
+        if (engine->export.clients[i] == NULL)
+            continue;
+        drop_requests(engine->export.clients[i]);
+        client_free(engine, &engine->export.clients[i]);
+    }
+}
+
+bool export_sockets_are_quiet(const struct core_engine *engine)
+{
+    for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++) {
+        const struct client *client = engine->export.clients[i];
+        if (client != NULL && (client->receiving || client->sending))
+            return false;
+    }
+    return true;
+}

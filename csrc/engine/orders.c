@@ -1,0 +1,207 @@
+/* orders.c - the control plane's orders, carried out by the engine thread in the order they were given.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later */
+#include "orders.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "bitmap.h"
+#include "engine.h"
+
+static void attach(struct core_engine *engine, const struct order *order)
+{
+    int rc = disk_attach(engine, &order->with.disk);
+    if (rc < 0)
+        facts_done(engine, order->token, rc);
+    else
+        bitmap_pages_load(engine, order->token);
+}
+
+static void resize(struct core_engine *engine, const struct order *order)
+{
+    struct disk *disk = &engine->disk;
+    if (engine->export.open || (disk->bitmap != NULL && order->sectors != disk->size_sectors && disk->in_flight > 0)) {
+        facts_done(engine, order->token, -EBUSY);
+        return;
+    }
+    int rc = 0;
+    if (disk->bitmap != NULL && order->sectors != disk->size_sectors)
+        rc = disk_resize_bitmap(engine, order->sectors);
+    if (rc == 0)
+        disk->size_sectors = order->sectors;
+    facts_done(engine, order->token, rc);
+}
+
+static void flush(struct core_engine *engine, const struct order *order)
+{
+    facts_done(engine, engine->flush_order_next, -ECANCELED); /* one at a time; the later one covers it */
+    engine->flush_order_next = order->token;
+}
+
+static void bitmap_range(struct core_engine *engine, const struct order *order)
+{
+    struct disk *disk = &engine->disk;
+    bool inside = order->sector <= disk->size_sectors && order->sectors <= disk->size_sectors - order->sector;
+    if (disk->bitmap == NULL || !inside) {
+        facts_done(engine, order->token, disk->bitmap == NULL ? -ENODEV : -EINVAL);
+        return;
+    }
+    if (order->sectors > 0 && order->type == ORDER_BITMAP_SET)
+        bitmap_set(disk->bitmap, order->sector, order->sectors);
+    else if (order->sectors > 0)
+        bitmap_clear(disk->bitmap, order->sector, order->sectors);
+    facts_done(engine, order->token, 0);
+}
+
+static void send_packet(struct core_engine *engine, const struct order *order)
+{
+    struct peer *peer = &engine->peer;
+    if (!peer_is_up(peer))
+        return; /* PEER_LOST tells, or has told */
+    peer_send(order->a == CORE_SOCKET_DATA ? &peer->data_out : &peer->meta_out, (uint16_t)order->b, order->with.payload,
+              order->length_bytes);
+}
+
+static void set_gate(struct core_engine *engine, const struct order *order)
+{
+    engine->gate = (enum core_gate)order->a;
+    engine->first_write_told = false;
+    engine_release_held(engine);
+}
+
+static void set_reads(struct core_engine *engine, const struct order *order)
+{
+    engine->reads = (enum core_reads)order->a;
+    engine_release_held(engine);
+}
+
+static void set_replication(struct core_engine *engine, const struct order *order)
+{
+    engine->replication = (enum core_replication)order->a;
+    engine->protocol = order->b;
+}
+
+static void set_resync_rate(struct core_engine *engine, const struct order *order)
+{
+    engine->resync.rate_kib_s = order->a;
+    if (order->b > 0)
+        engine->resync.window_sectors = order->b;
+}
+
+static void stop(struct core_engine *engine, const struct order *order)
+{
+    (void)order;
+    engine->stopping = true;
+}
+
+static void detach(struct core_engine *engine, const struct order *order)
+{
+    disk_detach(engine, order->token);
+}
+
+static void bitmap_write(struct core_engine *engine, const struct order *order)
+{
+    bitmap_pages_sweep(engine, order->token, NULL);
+}
+
+static void al_retire(struct core_engine *engine, const struct order *order)
+{
+    hot_extents_retire(engine, order->token);
+}
+
+static void connect_peer(struct core_engine *engine, const struct order *order)
+{
+    peer_connect(engine, order->token, &order->with.peer);
+}
+
+static void disconnect_peer(struct core_engine *engine, const struct order *order)
+{
+    peer_disconnect(engine, order->token);
+}
+
+static void resume_peer(struct core_engine *engine, const struct order *order)
+{
+    (void)order;
+    peer_resume(engine);
+}
+
+static void accept_from_peer(struct core_engine *engine, const struct order *order)
+{
+    engine->peer.accept = order->a;
+}
+
+static void release(struct core_engine *engine, const struct order *order)
+{
+    peer_release(engine, order->token);
+}
+
+static void bitmap_send(struct core_engine *engine, const struct order *order)
+{
+    bitmap_exchange_send(engine, order->token, order->a != 0);
+}
+
+static void start_resync(struct core_engine *engine, const struct order *order)
+{
+    resync_start(engine, order->a != 0);
+}
+
+static void stop_resync(struct core_engine *engine, const struct order *order)
+{
+    resync_stop(engine, order->token);
+}
+
+static void open_export(struct core_engine *engine, const struct order *order)
+{
+    export_open(engine, order->token, order->with.name, order->a != 0);
+}
+
+static void add_client(struct core_engine *engine, const struct order *order)
+{
+    export_client_new(engine, (int32_t)order->a);
+}
+
+static void close_export(struct core_engine *engine, const struct order *order)
+{
+    export_close(engine, order->token);
+}
+
+typedef void (*order_handler)(struct core_engine *engine, const struct order *order);
+
+static const order_handler handlers[] = {
+    [ORDER_STOP] = stop,
+    [ORDER_ATTACH] = attach,
+    [ORDER_DETACH] = detach,
+    [ORDER_RESIZE] = resize,
+    [ORDER_FLUSH] = flush,
+    [ORDER_BITMAP_SET] = bitmap_range,
+    [ORDER_BITMAP_CLEAR] = bitmap_range,
+    [ORDER_BITMAP_WRITE] = bitmap_write,
+    [ORDER_AL_RETIRE] = al_retire,
+    [ORDER_PEER_CONNECT] = connect_peer,
+    [ORDER_PEER_DISCONNECT] = disconnect_peer,
+    [ORDER_PEER_SEND] = send_packet,
+    [ORDER_PEER_RESUME] = resume_peer,
+    [ORDER_PEER_ACCEPT] = accept_from_peer,
+    [ORDER_RELEASE] = release,
+    [ORDER_REPLICATE] = set_replication,
+    [ORDER_READS] = set_reads,
+    [ORDER_GATE] = set_gate,
+    [ORDER_BITMAP_SEND] = bitmap_send,
+    [ORDER_RESYNC_START] = start_resync,
+    [ORDER_RESYNC_RATE] = set_resync_rate,
+    [ORDER_RESYNC_STOP] = stop_resync,
+    [ORDER_EXPORT_OPEN] = open_export,
+    [ORDER_EXPORT_CLIENT] = add_client,
+    [ORDER_EXPORT_CLOSE] = close_export,
+};
+
+void orders_run(struct core_engine *engine)
+{
+    const struct order *order;
+    while ((order = ring_peek(engine->orders)) != NULL) {
+        assert(order->type < sizeof handlers / sizeof handlers[0]);
+        handlers[order->type](engine, order);
+        ring_drop(engine->orders);
+    }
+}

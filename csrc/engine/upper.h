@@ -1,0 +1,51 @@
+/* upper.h - what the application asked for: one NBD request, served by as many parts as it takes.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What is longer than 1 MiB is split; the reply goes out when all parts are done. */
+#ifndef CSRC_UPPER_H
+#define CSRC_UPPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nbd_session.h"
+
+struct core_engine;
+struct request;
+struct client;
+
+#define UPPER_PART_SECTORS 2048u /* 1 MiB */
+
+struct upper {
+    struct nbd_request *nbd;
+    struct client *client;
+    struct core_engine *engine;
+    struct upper *next;      /* free, starved, or waiting for epochs */
+    struct upper *next_flush; /* waiting for the local disk's flush */
+    uint64_t cursor_bytes;   /* the next part begins here */
+    uint64_t end_bytes;
+    uint32_t parts;          /* under way */
+    uint32_t epoch;          /* flush: the peer's answer to this epoch is awaited */
+    int32_t error;           /* the first, a negative errno */
+    bool starved;            /* on the list of those that wait for a slot */
+    bool flush_local, flush_peer; /* legs of a flush still out */
+};
+
+struct upper_queue {
+    struct upper *first;
+    struct upper *last;
+};
+
+void upper_begin(struct upper *upper);            /* nbd, client and engine are set */
+void upper_issue(struct upper *upper);            /* as many parts as there are slots */
+void upper_part_done(struct upper *upper, int32_t result);
+void upper_queue_put(struct upper_queue *queue, struct upper *upper);
+struct upper *upper_queue_take(struct upper_queue *queue);
+
+/* flush.c: durable on both nodes before it is answered */
+void flush_begin(struct upper *upper);
+void flush_pump(struct core_engine *engine);
+void flush_epochs_stable(struct core_engine *engine); /* a BARRIER_ACK came, or the peer was released */
+
+#endif

@@ -1,0 +1,121 @@
+/* resync.c - what both ends of a resync share: start, stop, what came in sync, saving progress.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later */
+#include "resync.h"
+
+#include <string.h>
+
+#include "bitmap.h"
+#include "engine.h"
+
+#define WINDOW_SECTORS_DEFAULT 8192u /* 4 MiB */
+
+void resync_start(struct core_engine *engine, bool target)
+{
+    struct resync *resync = &engine->resync;
+    resync->active = true;
+    resync->target = target;
+    resync->finishing = false;
+    resync->cursor_bit = 0;
+    resync->failed_bits = 0;
+    resync->cleared_this_pass = 0;
+    resync->budget_sectors = 0;
+    resync->budget_ns = resync->saved_ns = io_now_ns(engine->io);
+    if (resync->window_sectors == 0)
+        resync->window_sectors = WINDOW_SECTORS_DEFAULT;
+    engine->counters.resync_sectors = 0;
+}
+
+static void answer_stop(struct core_engine *engine)
+{
+    struct resync *resync = &engine->resync;
+    if (resync->in_flight > 0 || resync->stop_token == 0)
+        return;
+    facts_done(engine, resync->stop_token, 0);
+    resync->stop_token = 0;
+}
+
+void resync_stop(struct core_engine *engine, uint64_t token)
+{
+    engine->resync.active = false;
+    engine->resync.finishing = false;
+    if (token != 0)
+        engine->resync.stop_token = token;
+    answer_stop(engine);
+}
+
+void resync_in_sync(struct core_engine *engine, uint64_t sector, uint64_t sectors)
+{
+    if (engine->disk.bitmap == NULL)
+        return;
+    uint64_t bits = bitmap_clear(engine->disk.bitmap, sector, sectors);
+    engine->counters.resync_sectors += bits * 8;
+    engine->resync.cleared_this_pass += bits;
+}
+
+void resync_request_over(struct request *request)
+{
+    struct core_engine *engine = request->engine;
+    engine->resync.in_flight--;
+    engine->resync.in_flight_sectors -= request->sectors;
+    request_end(request);
+    answer_stop(engine);
+}
+
+/* A fetch that waits for its reply never gets one.  Those whose block is being written end by themselves, unanswered. */
+void resync_peer_lost(struct core_engine *engine)
+{
+    struct resync *resync = &engine->resync;
+    resync->active = false;
+    resync->finishing = false;
+    for (uint32_t i = 0; i < engine->requests.count; i++) {
+        struct request *request = &engine->requests.requests[i];
+        if (request->kind != RESYNC_FETCH || (request->flags & REQUEST_HAS_PLACE) == 0)
+            continue;
+        request->flags |= REQUEST_ABANDONED;
+        bool writing = (request->flags & REQUEST_HAS_WRITE_PLACE) != 0;
+        bool waiting = request->place.blockers > 0; /* its turn comes, and then it sees that it is abandoned */
+        if (writing || waiting)
+            continue;
+        request->legs = 0;
+        resync_request_over(request);
+    }
+}
+
+static void saved(struct core_engine *engine, int32_t result)
+{
+    (void)result; /* a failure was told as the disk's */
+    engine->resync.saved_ns = io_now_ns(engine->io);
+}
+
+static void save_progress(struct core_engine *engine)
+{
+    struct resync *resync = &engine->resync;
+    if (io_now_ns(engine->io) - resync->saved_ns < RESYNC_SAVE_NS || resync->finishing)
+        return;
+    resync->saved_ns = io_now_ns(engine->io);
+    bitmap_pages_sweep(engine, 0, saved);
+}
+
+void resync_pump(struct core_engine *engine)
+{
+    struct resync *resync = &engine->resync;
+    if (!resync->active || engine->disk.bitmap == NULL || !peer_is_up(&engine->peer))
+        return;
+    save_progress(engine);
+    if (resync->target)
+        resync_target_pump(engine);
+}
+
+uint64_t resync_deadline_ns(const struct core_engine *engine)
+{
+    const struct resync *resync = &engine->resync;
+    if (!resync->active)
+        return UINT64_MAX;
+    uint64_t deadline = resync->saved_ns + RESYNC_SAVE_NS;
+    if (resync->target && resync->rate_kib_s != 0 && !resync->finishing) {
+        uint64_t refill = resync->budget_ns + RESYNC_REFILL_NS;
+        deadline = refill < deadline ? refill : deadline;
+    }
+    return deadline;
+}

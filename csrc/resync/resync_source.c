@@ -1,0 +1,52 @@
+/* resync_source.c - we read blocks that the target asks for, and send them.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The block keeps its place (RS_READ) from before it is read until its reply stands in the stream: a write that comes meanwhile waits, so whatever
+ * follows the reply in the stream is newer than the reply. */
+#include <errno.h>
+
+#include "container.h"
+#include "engine.h"
+
+static void place_free(struct place *place)
+{
+    struct request *request = CONTAINER_OF(place, struct request, place);
+    struct core_engine *engine = request->engine;
+    if (!disk_is_usable(&engine->disk) || (request->flags & REQUEST_ABANDONED) != 0) {
+        request->result = -EIO;
+        resync_read_done(request);
+        return;
+    }
+    request->legs = LEG_LOCAL;
+    disk_read(request);
+}
+
+void resync_read_begin(struct request *request)
+{
+    request->flags |= REQUEST_HAS_PLACE;
+    request->place.go = place_free;
+    if (ordering_enter(&request->engine->ordering, &request->place, ORDER_RS_READ, request->sector, request->sectors))
+        place_free(&request->place);
+}
+
+/* Called twice: when the disk has delivered, and when the reply is sent (REQUEST_ANSWERED). */
+void resync_read_done(struct request *request)
+{
+    struct core_engine *engine = request->engine;
+    if ((request->flags & (REQUEST_ANSWERED | REQUEST_ABANDONED)) != 0) {
+        request_end(request);
+        return;
+    }
+    if (request->result < 0) {
+        disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
+        peer_send_ack(&engine->peer, P_NEG_RS_DREPLY, request);
+        request_end(request);
+        return;
+    }
+    request->flags |= REQUEST_ANSWERED;
+    request->legs = LEG_SENT;
+    peer_send_block(&engine->peer, P_RS_DATA_REPLY, request);
+    request->flags = (uint16_t)(request->flags & ~(unsigned)REQUEST_HAS_PLACE);
+    ordering_leave(&engine->ordering, &request->place);
+}

@@ -1,0 +1,186 @@
+/* resync_target.c - we ask for blocks that are out of sync, write what comes, and say so.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A block takes its place (RS_FETCH) before it is asked for and keeps it until it is written: an application's write to it waits.  The reply takes a
+ * second place (RS_WRITE) when it arrives, behind whatever the peer wrote to the block before it in the stream.  Its bit is clear in memory when the
+ * disk has the block; on disk only after a flush (bitmap_pages.h). */
+#include <assert.h>
+#include <errno.h>
+
+#include "bitmap.h"
+#include "container.h"
+#include "engine.h"
+
+#define SECTORS_PER_BIT 8u
+
+static void ask(struct request *request)
+{
+    struct core_engine *engine = request->engine;
+    if ((request->flags & REQUEST_ABANDONED) != 0 || !engine->resync.active || !peer_is_up(&engine->peer)) {
+        resync_request_over(request);
+        return;
+    }
+    request->legs = LEG_ACK;
+    request->block_id = PACKET_ID_SYNCER;
+    peer_send_block_request(&engine->peer, P_RS_DATA_REQUEST, request->sector, PACKET_ID_SYNCER, request->sectors << 9);
+}
+
+static void place_free(struct place *place)
+{
+    ask(CONTAINER_OF(place, struct request, place));
+}
+
+/* Memory first: a reply always finds its buffer. */
+static struct request *fetch_new(struct core_engine *engine, uint64_t sector, uint32_t sectors)
+{
+    uint32_t bytes = sectors << 9;
+    void *buffer = pool_get(engine->pool, bytes);
+    struct request *request = buffer != NULL ? request_new(engine, RESYNC_FETCH, sector, sectors) : NULL;
+    if (request == NULL) {
+        if (buffer != NULL)
+            pool_put(engine->pool, buffer, bytes);
+        return NULL;
+    }
+    request->buffer = buffer;
+    request->length_bytes = bytes;
+    engine->peer.pages_held += (bytes + 4095u) / 4096u;
+    return request;
+}
+
+static bool fetch(struct core_engine *engine, uint64_t bit, uint64_t bits)
+{
+    uint64_t sector = bit * SECTORS_PER_BIT;
+    uint64_t sectors = bits * SECTORS_PER_BIT;
+    if (sectors > engine->disk.size_sectors - sector)
+        sectors = engine->disk.size_sectors - sector;
+    struct request *request = fetch_new(engine, sector, (uint32_t)sectors);
+    if (request == NULL)
+        return false;
+    engine->resync.in_flight++;
+    engine->resync.in_flight_sectors += request->sectors;
+    request->flags |= REQUEST_HAS_PLACE;
+    request->place.go = place_free;
+    if (ordering_enter(&engine->ordering, &request->place, ORDER_RS_FETCH, sector, sectors))
+        ask(request);
+    return true;
+}
+
+static void refill_budget(struct core_engine *engine)
+{
+    struct resync *resync = &engine->resync;
+    uint64_t now = io_now_ns(engine->io);
+    uint64_t elapsed = now - resync->budget_ns;
+    if (elapsed < RESYNC_REFILL_NS)
+        return;
+    if (elapsed > 10 * RESYNC_REFILL_NS)
+        elapsed = 10 * RESYNC_REFILL_NS; /* a long pause is not caught up with */
+    uint64_t more = resync->rate_kib_s * 2ull * elapsed / 1000000000ull;
+    if (more == 0)
+        return;
+    resync->budget_sectors = more;
+    resync->budget_ns = now;
+}
+
+static void finished(struct core_engine *engine, int32_t result)
+{
+    struct resync *resync = &engine->resync;
+    if (!resync->finishing || !resync->active || result < 0)
+        return;
+    resync->active = false;
+    resync->finishing = false;
+    facts_simple(engine, CORE_FACT_RESYNC_DONE, 0, bitmap_count(engine->disk.bitmap), 0);
+}
+
+/* At the end of the map: around again while that helps, else done. */
+static bool pass_over(struct core_engine *engine)
+{
+    struct resync *resync = &engine->resync;
+    uint64_t left = bitmap_count(engine->disk.bitmap);
+    if (resync->in_flight > 0)
+        return true;
+    if (left > 0 && (left > resync->failed_bits || resync->cleared_this_pass > 0)) {
+        resync->cursor_bit = 0;
+        resync->failed_bits = 0;
+        resync->cleared_this_pass = 0;
+        return false;
+    }
+    resync->finishing = true;
+    bitmap_pages_sweep(engine, 0, finished); /* flushes the data first */
+    return true;
+}
+
+void resync_target_pump(struct core_engine *engine)
+{
+    struct resync *resync = &engine->resync;
+    if (resync->finishing)
+        return;
+    refill_budget(engine);
+    while (resync->in_flight_sectors < resync->window_sectors && outbox_has_room(&engine->peer.data_out)) {
+        if (resync->rate_kib_s != 0 && resync->budget_sectors == 0)
+            return;
+        uint64_t bit = bitmap_next(engine->disk.bitmap, resync->cursor_bit);
+        if (bit == BITMAP_NONE) {
+            if (pass_over(engine))
+                return;
+            continue;
+        }
+        uint64_t bits = bitmap_run(engine->disk.bitmap, bit, RESYNC_BLOCK_SECTORS / SECTORS_PER_BIT);
+        if (!fetch(engine, bit, bits))
+            return;
+        resync->cursor_bit = bit + bits;
+        uint64_t sectors = bits * SECTORS_PER_BIT;
+        resync->budget_sectors -= sectors < resync->budget_sectors ? sectors : resync->budget_sectors;
+    }
+}
+
+static void write_place_free(struct place *place)
+{
+    struct request *request = CONTAINER_OF(place, struct request, write_place);
+    struct core_engine *engine = request->engine;
+    if (!disk_is_usable(&engine->disk)) {
+        request->result = -EIO;
+        resync_write_done(request);
+        return;
+    }
+    request->legs = LEG_LOCAL;
+    disk_write(request);
+}
+
+void resync_fetch_arrived(struct request *request)
+{
+    request->flags |= REQUEST_HAS_WRITE_PLACE;
+    request->write_place.go = write_place_free;
+    if (ordering_enter(&request->engine->ordering, &request->write_place, ORDER_RS_WRITE, request->sector, request->sectors))
+        write_place_free(&request->write_place);
+}
+
+void resync_write_done(struct request *request)
+{
+    struct core_engine *engine = request->engine;
+    bool answer = (request->flags & REQUEST_ABANDONED) == 0 && peer_is_up(&engine->peer);
+    if (request->result < 0) {
+        disk_failed(engine, CORE_DISK_WRITE, request->sector, request->result);
+        if (answer)
+            peer_send_ack(&engine->peer, P_NEG_ACK, request);
+    } else {
+        resync_in_sync(engine, request->sector, request->sectors);
+        if (answer)
+            peer_send_ack(&engine->peer, P_RS_WRITE_ACK, request);
+    }
+    resync_request_over(request);
+}
+
+void resync_fetch_refused(struct core_engine *engine, uint64_t sector, uint32_t sectors, bool try_again)
+{
+    struct place *place = ordering_find_fetch(&engine->ordering, sector, sectors);
+    if (place == NULL)
+        return;
+    struct request *request = CONTAINER_OF(place, struct request, place);
+    if ((request->legs & LEG_ACK) == 0)
+        return;
+    request->legs = 0;
+    if (!try_again)
+        engine->resync.failed_bits += (sectors + SECTORS_PER_BIT - 1) / SECTORS_PER_BIT;
+    resync_request_over(request);
+}

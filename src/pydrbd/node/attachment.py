@@ -39,6 +39,8 @@ class Attachment:
         self._engine = engine
         self._place = MetadataPlace.of(self._volume, self._resource, state_dir)
         self._store: MetadataStore | None = None
+        self.failed = False
+        """The disk has failed; set by whoever hears of it."""
 
     async def attach(self) -> events.Attached:
         """Open the disk, apply its activity log, give it to the engine. Raises `StartError`."""
@@ -90,17 +92,24 @@ class Attachment:
         """Write the superblock; durable on return. Raises `OnDiskError`, `OSError`."""
         if self._store is None:
             raise OSError("there is no disk to write metadata to")
-        self._store.write(effect.ids, effect.flags, effect.agreed_sectors)
+        try:
+            self._store.write(effect.ids, effect.flags, effect.agreed_sectors)
+        except OnDiskError:
+            self.failed = True
+            raise
 
     async def detach(self, *, clean: bool) -> None:
-        """Give the disk up. `clean`: this is an orderly end, the activity log is emptied and the superblock says so."""
+        """Give the disk up. `clean`: this is an orderly end, the activity log is emptied and the superblock says so.
+
+        A disk that has failed is given up without another word to it.
+        """
         if self._store is None:
             return
         store, self._store = self._store, None
+        clean = clean and not self.failed
         try:
             if clean:
-                await self._engine.al_retire()
-                await self._engine.bitmap_write()
+                clean = await self._empty_log()
             await self._engine.detach()
             if clean:
                 store.mark_clean()
@@ -108,6 +117,16 @@ class Attachment:
             log.warning("%s is given up without a clean end: %s", self._volume.disk, error)
         finally:
             store.close()
+
+    async def _empty_log(self) -> bool:
+        """Take every extent out of the activity log. False: it could not be done, and the next attach applies it."""
+        try:
+            await self._engine.al_retire()
+            await self._engine.bitmap_write()
+        except OSError as error:
+            log.warning("the activity log of %s stays as it is: %s", self._volume.disk, error)
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of the disk as a crash would, if it has not been detached."""

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from pydrbd.model import effects, events
@@ -29,7 +29,7 @@ from pydrbd.ondisk.errors import OnDiskError
 log = logging.getLogger(__name__)
 
 Doer = Callable[[Any], Awaitable[None]]
-Step = Callable[[Any, Event, int], tuple[Any, list[Effect]]]
+Step = Callable[[Any, Event, int], tuple[Any, Sequence[Effect]]]
 
 SLOW_S = 10.0
 """An effect that takes longer is named in the log, and again each time that it has taken as long again."""
@@ -116,7 +116,7 @@ class Performer:
             for watcher in self._watchers:
                 watcher.set()
 
-    async def _perform(self, todo: list[Effect], number: int) -> None:
+    async def _perform(self, todo: Sequence[Effect], number: int) -> None:
         for position, effect in enumerate(todo):
             kind = type(effect)
             if kind in _OVERTAKEN and self._newest.get(kind, 0) > number:

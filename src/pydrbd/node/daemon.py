@@ -1,0 +1,321 @@
+"""The daemon of one resource: engine, disk, link, export, admin socket and rules, put together; its start and its end.
+
+Start, in this order: the port is bound (an address in use is known before anything is touched), the engine starts,
+the disk is attached, the rules hear of it and connect, the admin socket appears. The end begins with the rules'
+`Exit`, or at once when the start fails. Being killed at any moment is as good an end as any other: what counts is on
+disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydrbd.config.description import ResourceView
+from pydrbd.core.binding import Binding
+from pydrbd.core.engine import Engine, Io, Options
+from pydrbd.core.facts import Fact, FactType, Translator
+from pydrbd.model import effects, events
+from pydrbd.model.packets import Malformed
+from pydrbd.model.states import Role
+from pydrbd.node.admin.admin_socket import AdminSocket
+from pydrbd.node.admin.progress import SAMPLE_MS, Progress
+from pydrbd.node.admin.status import RESYNC_STATES, Json, Snapshot, as_data
+from pydrbd.node.admin.verbs import COMMANDS, Verbs
+from pydrbd.node.attachment import Attachment, new_uuid
+from pydrbd.node.export_socket import ExportSocket
+from pydrbd.node.handlers import Handlers
+from pydrbd.node.link.connector import Endpoint, Terms
+from pydrbd.node.link.peer_link import INTERNAL_TOKEN, PeerLink
+from pydrbd.node.performer import Performer
+from pydrbd.node.process import EXIT_INVALID, Readiness, StartError
+from pydrbd.node.rules import fresh_state, resync_pace, wire_protocol
+from pydrbd.state.machine import step
+
+log = logging.getLogger(__name__)
+
+POOL_BYTES = 64 << 20
+REQUESTS = 1024
+IO_WAYS = {"": Io.AUTO, "auto": Io.AUTO, "uring": Io.URING, "threads": Io.THREADS}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the daemon's files are. `run` is the resource's own folder of the run directory."""
+
+    configuration: Path
+    run: Path
+    state: Path
+
+
+class Daemon:
+    """One resource on this node."""
+
+    def __init__(self, view: ResourceView, places: Places, binding: Binding | None = None) -> None:
+        self._view = view
+        self._places = places
+        self._engine = Engine(_engine_options(), binding)
+        self._link = PeerLink(self._engine, terms(view), view.resource.net, self._post)
+        self._disk = Attachment(view, self._engine, places.state)
+        self._export = ExportSocket(places.run / "nbd.sock", self._engine.export_client, self._clients)
+        self._handlers = Handlers(view, places.configuration)
+        self._translator = Translator(self._link.decode, new_uuid, self._bits_set)
+        self._performer = Performer(fresh_state(view), step, self._doers())
+        self._verbs = Verbs(view.resource.name, self._performer, self._status)
+        self._admin = AdminSocket(places.run / "control.sock", self._verbs.answer)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._progress: Progress | None = None
+        self._exit = asyncio.Event()
+        self._told = 0
+        self._last_error = ""
+        self._telling: set[asyncio.Task[None]] = set()
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def run(self, readiness: Readiness) -> None:
+        """Start, say so, and work until the rules say `Exit`. Raises `StartError`."""
+        performing = asyncio.ensure_future(self._performer.run())
+        sampling = asyncio.ensure_future(self._sample())
+        try:
+            await self._start(performing)
+            readiness.up()
+            leaving = asyncio.ensure_future(self._exit.wait())
+            await asyncio.wait({leaving, performing}, return_when=asyncio.FIRST_COMPLETED)
+            leaving.cancel()
+            if performing.done():
+                performing.result()  # it never returns: this raises what went wrong
+        finally:
+            performing.cancel()
+            sampling.cancel()
+            await asyncio.gather(performing, sampling, return_exceptions=True)
+            await self._stop()
+
+    async def _start(self, performing: asyncio.Future[None]) -> None:
+        try:
+            self._link.reserve()
+        except OSError as error:
+            raise StartError(f"{self._view.resource.name}: {error.strerror}", EXIT_INVALID) from error
+        self._engine.start(self._on_fact)
+        await self._settle(await self._disk.attach(), performing)
+        if not self._performer.state.has_disk:
+            raise StartError(f"{self._view.resource.name}: {self._last_error or 'the disk was refused'}", EXIT_INVALID)
+        await self._settle(events.Connect(INTERNAL_TOKEN), performing)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        try:
+            await self._admin.open()
+        except OSError as error:
+            raise StartError(f"{self._view.resource.name}: {error.strerror}") from error
+        log.info("up, with %s, pid %d", self._engine.io_name, os.getpid())
+
+    async def _settle(self, event: events.Event, performing: asyncio.Future[None]) -> None:
+        """Give the rules an event and return when all that follows is done. Raises what ended the performer."""
+        self._post(event)
+        settled = asyncio.ensure_future(self._performer.settle())
+        await asyncio.wait({settled, performing}, return_when=asyncio.FIRST_COMPLETED)
+        settled.cancel()
+        if performing.done():
+            performing.result()
+
+    async def _stop(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        await self._export.close()
+        await self._link.stop_listening()
+        self._engine.stop()
+        self._disk.close()
+        await self._admin.close()
+
+    def _on_signal(self, number: int) -> None:
+        """Go down in order. A Primary that is held open stays: taking its device away is not ours to decide, once."""
+        self._told += 1
+        name = signal.Signals(number).name
+        force = self._told > 1
+        log.warning("%s: going down%s", name, " although held open, because told again" if force else "")
+        task = asyncio.ensure_future(self._tell_down(name, force=force))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_down(self, name: str, *, force: bool) -> None:
+        reply = await self._verbs.order(COMMANDS["down"], "down", {"force": force})
+        if reply.exit:
+            log.warning("%s: staying up: %s; a second one takes the device away", name, reply.sentence)
+
+    # --- facts and state ---------------------------------------------------------------------------------------------
+
+    def _post(self, event: events.Event) -> None:
+        self._performer.post(event)
+
+    def _on_fact(self, fact: Fact) -> None:
+        try:
+            event = self._translator.to_event(fact)
+        except ValueError as error:
+            event = events.PacketReceived(Malformed(str(error)), self._bits_set())
+        if fact.type is FactType.DISK_FAILED:
+            self._disk.failed = True
+        self._post(event)
+
+    def _clients(self) -> int:
+        return self._engine.counters().clients
+
+    def _bits_set(self) -> int:
+        return self._engine.counters().out_of_sync_bits
+
+    def _status(self) -> Json:
+        self._look_at_progress()
+        return as_data(
+            Snapshot(
+                self._view,
+                self._performer.state,
+                self._engine.counters(),
+                _now_ms(),
+                self._progress,
+                self._engine.io_name,
+            )
+        )
+
+    async def _sample(self) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_MS / 1000)
+            self._look_at_progress()
+
+    def _look_at_progress(self) -> None:
+        left = self._bits_set()
+        if self._performer.state.replication not in RESYNC_STATES:
+            self._progress = None
+        elif self._progress is None:
+            self._progress = Progress(_now_ms(), left)
+        else:
+            self._progress.sample(_now_ms(), left)
+
+    # --- effects -----------------------------------------------------------------------------------------------------
+
+    def _doers(self) -> dict[type, Callable[[Any], Awaitable[None]]]:
+        return self._disk_doers() | self._peer_doers() | self._own_doers()
+
+    def _disk_doers(self) -> dict[type, Callable[[Any], Awaitable[None]]]:
+        engine = self._engine
+        return {
+            effects.PersistMetadata: self._disk.persist,
+            effects.SetSize: lambda effect: engine.resize(effect.sectors),
+            effects.WriteBitmap: lambda _: engine.bitmap_write(),
+            effects.SetAllBits: lambda _: engine.bitmap_set(0, self._size_sectors()),
+            effects.ClearAllBits: lambda _: engine.bitmap_clear(0, self._size_sectors()),
+            effects.FlushDisk: lambda _: engine.flush(),
+            effects.DetachDisk: lambda _: self._disk.detach(clean=self._performer.state.role is not Role.PRIMARY),
+            effects.SetReads: _soon(lambda effect: engine.reads(effect.source.value)),
+            effects.SetGate: _soon(lambda effect: engine.gate(effect.gate.value)),
+            effects.OpenExport: self._open_export,
+            effects.CloseExport: self._close_export,
+        }
+
+    def _peer_doers(self) -> dict[type, Callable[[Any], Awaitable[None]]]:
+        engine, link, net = self._engine, self._link, self._view.resource.net
+        protocol = wire_protocol(self._view)
+        return {
+            effects.StartListening: lambda _: link.start_listening(),
+            effects.StopListening: lambda _: link.stop_listening(),
+            effects.AdoptSockets: lambda _: link.adopt(),
+            effects.DropConnection: lambda _: link.drop(),
+            effects.SendPacket: lambda effect: link.send(effect.packet),
+            effects.ResumeReading: _soon(lambda _: engine.peer_resume()),
+            effects.Release: lambda _: engine.release(),
+            effects.SetReplication: _soon(lambda effect: engine.replicate(effect.mode.value, protocol)),
+            effects.SetAccept: _soon(lambda effect: engine.peer_accept(effect.accept)),
+            effects.SendBitmap: lambda _: engine.bitmap_send(use_rle=net.use_rle),
+            effects.StartResync: _soon(self._start_resync),
+            effects.StopResync: lambda _: engine.resync_stop(),
+        }
+
+    def _own_doers(self) -> dict[type, Callable[[Any], Awaitable[None]]]:
+        return {
+            effects.StartTimer: _soon(self._start_timer),
+            effects.StopTimer: _soon(self._stop_timer),
+            effects.RunHandler: _soon(lambda effect: self._handlers.start(effect.name)),
+            effects.Say: _soon(self._say),
+            effects.Answer: self._verbs_answer,
+            effects.Exit: _soon(lambda _: self._exit.set()),
+        }
+
+    async def _verbs_answer(self, effect: effects.Answer) -> None:
+        await self._verbs.on_answer(effect)
+
+    def _size_sectors(self) -> int:
+        size: int = self._performer.state.size_sectors
+        return size
+
+    async def _open_export(self, _: effects.OpenExport) -> None:
+        await self._engine.export_open(self._view.resource.name, read_only=False)
+        self._export.open()
+
+    async def _close_export(self, _: effects.CloseExport) -> None:
+        await self._export.close()
+        await self._engine.export_close()
+
+    def _start_resync(self, effect: effects.StartResync) -> None:
+        self._progress = Progress(_now_ms(), self._bits_set())
+        self._engine.resync_rate(*resync_pace(self._view))
+        self._engine.resync_start(target=effect.target)
+
+    def _say(self, effect: effects.Say) -> None:
+        if effect.level >= logging.ERROR:
+            self._last_error = effect.sentence
+        rule = f" (rule: {effect.rule})" if effect.rule else ""
+        log.log(effect.level, "%s%s", effect.sentence, rule)
+
+    def _start_timer(self, effect: effects.StartTimer) -> None:
+        self._stop_timer(effects.StopTimer(effect.name))
+        loop = asyncio.get_running_loop()
+        self._timers[effect.name] = loop.call_later(effect.delay_ms / 1000, self._on_timer, effect.name)
+
+    def _stop_timer(self, effect: effects.StopTimer) -> None:
+        timer = self._timers.pop(effect.name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _on_timer(self, name: str) -> None:
+        self._timers.pop(name, None)
+        self._post(events.TimerFired(name, self._bits_set()))
+
+
+def terms(view: ResourceView) -> Terms:
+    """Return where the two nodes of a resource find each other."""
+    net = view.resource.net
+    return Terms(
+        local=Endpoint(view.local.address, view.local.port),
+        peer=Endpoint(view.peer.address, view.peer.port),
+        connect_int_s=net.connect_int_ms / 1000,
+        ping_timeout_s=net.ping_timeout_ms / 1000,
+        socket_check_timeout_s=net.socket_check_timeout_ms / 1000,
+        sndbuf_bytes=net.sndbuf_size_bytes,
+        rcvbuf_bytes=net.rcvbuf_size_bytes,
+        cram_hmac_alg=net.cram_hmac_alg,
+        shared_secret=net.shared_secret or "",
+    )
+
+
+def _engine_options() -> Options:
+    way = os.environ.get("PYDRBD_IO", "")
+    if way not in IO_WAYS:
+        raise StartError(f"PYDRBD_IO is {way!r}; it can be auto, uring or threads", EXIT_INVALID)
+    return Options(io=IO_WAYS[way], requests=REQUESTS, pool_bytes=POOL_BYTES)
+
+
+def _soon(plain: Callable[[Any], object]) -> Callable[[Any], Awaitable[None]]:
+    """Make a doer of a function that is done when it returns."""
+
+    async def doer(effect: object) -> None:
+        plain(effect)
+
+    return doer
+
+
+def _now_ms() -> int:
+    return int(time.monotonic() * 1000)

@@ -48,6 +48,9 @@ def _survey_external(place: MetadataPlace, needed_bytes: int) -> tuple[int, list
     try:
         size_bytes = max(metadata.size_bytes, needed_bytes) if place.made_by_us else metadata.size_bytes
         found = probe(metadata.read, metadata.size_bytes)
+        if place.made_by_us:
+            # Nobody else writes there: what is unknown is what wipe-md has left.
+            found = [each for each in found if each.what != _UNKNOWN]
         if place.slot is not None:
             # The other slots are other resources' business.
             found = [each for each in found if not each.what.startswith("DRBD")]

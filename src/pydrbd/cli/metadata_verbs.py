@@ -67,13 +67,16 @@ def places(context: MetadataContext, name: str) -> Iterator[MetadataPlace]:
 
 
 def _each(context: MetadataContext, name: str, body: Callable[[MetadataPlace], None]) -> None:
-    """Run a verb's body for every volume that is named; end with the sentence and the exit code of what goes wrong."""
-    try:
-        for place in places(context, name):
+    """Run a verb's body for every volume that is named; go on after an error, end with the first one's exit code."""
+    first_exit_code = 0
+    for place in places(context, name):
+        try:
             body(place)
-    except OnDiskError as error:
-        click.echo(error.sentence, err=True)
-        raise click.exceptions.Exit(error.exit_code) from None
+        except OnDiskError as error:
+            click.echo(error.sentence, err=True)
+            first_exit_code = first_exit_code or error.exit_code
+    if first_exit_code:
+        raise click.exceptions.Exit(first_exit_code)
 
 
 def _confirm(question: str, *, force: bool) -> None:

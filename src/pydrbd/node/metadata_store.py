@@ -21,7 +21,7 @@ from pydrbd.model.generation import GenerationIds, MdFlag
 from pydrbd.node.backing_disk import BackingDisk, DiskIoError
 from pydrbd.ondisk import activity_log, superblock
 from pydrbd.ondisk.bitmap import EXTENT_BYTES, apply_activity_log, count, device_bits, set_range
-from pydrbd.ondisk.errors import ActivityLogDamagedError, DiskTooSmallError, OnDiskError
+from pydrbd.ondisk.errors import ActivityLogDamagedError, DiskTooSmallError, NoMetadataError, OnDiskError
 from pydrbd.ondisk.layout import (
     BLOCK_BYTES,
     DEFAULT_AL_STRIPE_SIZE_4K,
@@ -370,6 +370,8 @@ def erase(place: MetadataPlace) -> bool:
 
 
 def _open_disks(place: MetadataPlace, *, exclusive: bool, writable: bool) -> tuple[BackingDisk, BackingDisk]:
+    if place.made_by_us and place.disk.exists() and not place.metadata.exists():
+        raise NoMetadataError(f"{place.metadata}: no DRBD metadata (no such file); `pydrbd create-md` makes it")
     data = BackingDisk.open(place.disk, exclusive=exclusive, writable=writable)
     if place.kind is MetaKind.INTERNAL:
         return data, data

@@ -185,6 +185,20 @@ def test_without_metadata_the_readers_exit_255_and_name_the_remedy(context: Cont
         assert result.stderr == f"{context.disk}: no DRBD metadata (found zeros); `pydrbd create-md` makes it\n"
 
 
+def test_a_metadata_file_that_is_not_there_is_no_metadata(context: Context):
+    context.meta_disk = MetaDisk(MetaDiskKind.FILE)
+    result = run(context, "get-gi", "drbd0")
+    assert result.exit_code == 255
+    assert "drbd0.md: no DRBD metadata (no such file); `pydrbd create-md` makes it" in result.stderr
+    assert not context.state_dir.exists()
+
+
+def test_our_own_file_is_made_anew_after_wiping_without_a_question(context: Context):
+    context.meta_disk = MetaDisk(MetaDiskKind.FILE)
+    for arguments in (["create-md"], ["wipe-md", "-f"], ["create-md"]):
+        assert run(context, *arguments, "drbd0").exit_code == 0
+
+
 def test_unclean_metadata_is_dumped_only_by_force(context: Context):
     crash(context)
     result = run(context, "dump-md", "drbd0")

@@ -266,6 +266,15 @@ class ResourceView:
     local: Host
     peer: Host
 
+    @property
+    def after_sb_0pri(self) -> str:
+        """Return the policy with ``discard-node-NAME`` as this node has to say it: discard-local or discard-remote."""
+        policy = self.resource.net.after_sb_0pri
+        loser = policy.partition("discard-node-")[2]
+        if not loser:
+            return policy
+        return "discard-local" if loser == self.local.name else "discard-remote"
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:

@@ -71,6 +71,7 @@ def reference_markdown() -> str:
     lines = [_HEAD, "## Options", ""]
     lines += [
         "Ranges and defaults count in the unit given. Sizes and rates take the suffixes s (512 bytes), K, M, G, T.",
+        "What is *not in effect yet* is read and checked, and changes nothing.",
         "",
     ]
     for section in ("resource", "net", "disk", "options", "startup", "handlers", "global"):
@@ -90,7 +91,8 @@ def _option_table(section: str) -> Iterator[str]:
     for row in sorted(OPTIONS, key=lambda row: not row.kept):
         if row.section == section:
             readers = ", ".join(row.dialects.split())
-            yield f"| `{row.name}` | {_default(row)} | {_values(row)} | {readers} | {row.meaning} |"
+            meaning = f"{row.meaning}; *not in effect yet*" if row.pending else row.meaning
+            yield f"| `{row.name}` | {_default(row)} | {_values(row)} | {readers} | {meaning} |"
     yield ""
 
 

@@ -36,7 +36,7 @@ def fresh_state(view: ResourceView) -> NodeState:
                 c_fill_target_sectors=disk.c_fill_target_sectors,
                 c_max_rate_kib_s=disk.c_max_rate_kib_per_s,
             ),
-            after_sb_0pri=AfterSplitBrain.from_word(net.after_sb_0pri),
+            after_sb_0pri=AfterSplitBrain.from_word(view.after_sb_0pri),
             after_sb_1pri=AfterSplitBrain.from_word(net.after_sb_1pri),
             after_sb_2pri=AfterSplitBrain.from_word(net.after_sb_2pri),
             always_asbp=net.always_asbp,

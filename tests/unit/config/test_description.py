@@ -73,3 +73,13 @@ def test_a_description_cannot_be_changed() -> None:
 def test_the_place_of_a_resource_is_not_part_of_what_it_is() -> None:
     assert parse("\n\n" + R0) == parse(R0)
     assert parse("\n\n" + R0).resource("r0").place.line == 3
+
+
+def test_discard_node_is_local_on_the_node_that_loses_and_remote_on_the_other() -> None:
+    text = R0.replace("{\n", "{\n net { after-sb-0pri discard-node-pollux; }\n", 1)
+    resource = parse(text).resource("r0")
+    assert [resource.for_node(name).after_sb_0pri for name in ("castor", "pollux")] == [
+        "discard-remote",
+        "discard-local",
+    ]
+    assert r0().for_node("castor").after_sb_0pri == "disconnect"

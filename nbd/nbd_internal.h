@@ -73,7 +73,7 @@ struct nbd_session {
     enum nbd_state state;
     enum nbd_phase phase;
     enum nbd_blocked blocked;
-    bool parsing; /* a call from inside the server's own calls must not parse a second time */
+    bool parsing; /* staging is being read: no room in it is given away */
     bool fixed_newstyle;
     bool no_zeroes;
     bool structured; /* structured replies were negotiated: every READ is answered with chunks */
@@ -114,8 +114,6 @@ bool nbd_options_parse(struct nbd_session *session);         /* options.c */
 bool nbd_transmission_parse(struct nbd_session *session);    /* transmission.c */
 bool nbd_transmission_payload(struct nbd_session *session);  /* NBD_PHASE_PAYLOAD */
 bool nbd_transmission_swallow(struct nbd_session *session);  /* NBD_PHASE_SWALLOW */
-/* All of the current WRITE's payload is there. */
-void nbd_transmission_payload_whole(struct nbd_session *session);
 
 /* handshake.c */
 void nbd_handshake_greet(struct nbd_session *session);

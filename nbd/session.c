@@ -117,9 +117,8 @@ static bool parse_one(struct nbd_session *session)
 
 static void parse(struct nbd_session *session)
 {
-    if (session->parsing) {
-        return;
-    }
+    /* Nothing that the server may call from ->begin, ->submit or ->release comes here: it is not blocked meanwhile. */
+    assert(!session->parsing);
     session->parsing = true;
     session->blocked = NBD_BLOCKED_NOT;
     while (!is_over(session) && parse_one(session)) {
@@ -188,9 +187,6 @@ void nbd_session_received(struct nbd_session *session, size_t length_bytes)
     }
     assert(length_bytes <= NBD_STAGING_BYTES - session->staging_end);
     session->staging_end += length_bytes;
-    if (session->phase == NBD_PHASE_PAYLOAD && session->current_left_bytes == 0) {
-        nbd_transmission_payload_whole(session);
-    }
     parse(session);
 }
 

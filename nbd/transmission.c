@@ -312,30 +312,22 @@ bool nbd_transmission_parse(struct nbd_session *session)
     return refusal == NULL ? handle(session, slot) : handle_refused(session, slot, refusal);
 }
 
-void nbd_transmission_payload_whole(struct nbd_session *session)
-{
-    struct nbd_slot *slot = session->current;
-    session->current = NULL;
-    session->phase = NBD_PHASE_REQUEST;
-    submit(session, slot);
-}
-
 bool nbd_transmission_payload(struct nbd_session *session)
 {
+    struct nbd_slot *slot = session->current;
     const size_t staged = nbd_session_staged(session);
     const uint64_t left_bytes = session->current_left_bytes;
     const size_t take = staged < left_bytes ? staged : (size_t)left_bytes;
-    if (take == 0) {
-        return false;
-    }
-    const struct nbd_request *request = &session->current->request;
-    memcpy((uint8_t *)request->payload + (request->length_bytes - left_bytes),
+    memcpy((uint8_t *)slot->request.payload + (slot->request.length_bytes - left_bytes),
            session->staging + session->staging_start, take);
     session->staging_start += take;
     session->current_left_bytes -= take;
-    if (session->current_left_bytes == 0) {
-        nbd_transmission_payload_whole(session);
+    if (session->current_left_bytes > 0) {
+        return false;
     }
+    session->current = NULL;
+    session->phase = NBD_PHASE_REQUEST;
+    submit(session, slot);
     return true;
 }
 

@@ -74,6 +74,7 @@ static void test_every_prefix_may_be_the_end(void)
             REQUIRE(nbd_session_state(wire.session) == NBD_FAILED ||
                         (nbd_session_state(wire.session) == NBD_CLOSING && !in_handshake),
                     "after %zu bytes: %s", prefix, nbd_session_reason(wire.session));
+            REQUIRE(wire.memory.payloads <= wire.memory.held_count, "a torn payload is kept after %zu bytes", prefix);
             wire_fini(&wire);
         }
     }
@@ -367,6 +368,31 @@ static void test_retry_from_inside_release(void)
     wire_fini(&wire);
 }
 
+static void submit_and_receive(void *user, struct nbd_session *session, struct nbd_request *request)
+{
+    struct iovec iov[2];
+    REQUIRE(nbd_session_recv_iov(session, iov) == 0, "room in an area that is being parsed");
+    memory_submit(user, session, request);
+}
+
+static void test_no_room_is_given_away_while_staging_is_parsed(void)
+{
+    struct wire wire;
+    wire_init(&wire, SIZE);
+    wire_enter_transmission(&wire, false);
+    wire.memory.export.submit = submit_and_receive;
+    for (size_t step_bytes = 50; step_bytes < 2000; step_bytes += 300) {
+        wire.step_bytes = step_bytes;
+        for (uint32_t i = 0; i < 20; i++) {
+            wire_put_request(&wire, WRITE, 0, i * 512, 300);
+            wire_put(&wire, NULL, 300);
+        }
+        wire_run(&wire);
+    }
+    REQUIRE(wire.memory.submitted[WRITE] == 20 * 7, "%u writes", wire.memory.submitted[WRITE]);
+    wire_fini(&wire);
+}
+
 static void test_nothing_is_released_from_under_a_send(void)
 {
     struct iovec iov[8];
@@ -402,6 +428,7 @@ int main(void)
     test_the_largest_write_and_read();
     test_a_large_payload_is_received_where_it_belongs();
     test_retry_from_inside_release();
+    test_no_room_is_given_away_while_staging_is_parsed();
     test_nothing_is_released_from_under_a_send();
     return 0;
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pydrbd.model.effects import Gate, SetGate
 from pydrbd.model.events import FirstWriteHeld
+from pydrbd.model.states import Role
 from pydrbd.state import generations
 from pydrbd.state.turn import Turn
 
@@ -34,8 +35,15 @@ def begin_if_held(turn: Turn) -> None:
 
 
 def begin_generation(turn: Turn, new_uuid: int, rule: str) -> None:
-    """Draw the line: what the peer has is our bitmap identifier from now on. Durable before anything that follows."""
-    turn.change(ids=generations.new_generation(turn.state.ids, new_uuid, turn.state.role))
+    """Draw the line: what the peer has is our bitmap identifier from now on. Durable before anything that follows.
+
+    The bitmap identifier keeps the mark "was Primary" only if we were that when we last had the peer: the policies that
+    discard the younger or the older primary look at it.
+    """
+    ids = turn.state.ids
+    if turn.state.promoted_alone:
+        ids = generations.with_role(ids, Role.SECONDARY)
+    turn.change(ids=generations.new_generation(ids, new_uuid, turn.state.role))
     turn.expose()
     turn.say(f"New data generation {turn.state.ids.current:016X}", rule)
     turn.settle()

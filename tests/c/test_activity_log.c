@@ -55,11 +55,12 @@ static bool is_transaction(const uint8_t *block)
     return get32(block) == 0x69cb65a2 && get16(block + 12) == 0 && get32(block + 8) == kernel_crc32c(block);
 }
 
-static const uint8_t *find_transaction(const struct disk *disk, uint32_t number)
+/* Of the valid blocks. */
+static const uint8_t *find_transaction(const uint8_t *const *valid, uint32_t count, uint32_t number)
 {
-    for (uint32_t i = 0; i < disk->count; i++) {
-        if (is_transaction(disk->blocks[i]) && get32(disk->blocks[i] + 4) == number)
-            return disk->blocks[i];
+    for (uint32_t i = 0; i < count; i++) {
+        if (get32(valid[i] + 4) == number)
+            return valid[i];
     }
     return NULL;
 }
@@ -78,23 +79,26 @@ static void apply(const uint8_t *block, uint32_t *slots, uint32_t slot_count)
 /* Returns how many extents there are. */
 static uint32_t replay(const struct disk *disk, bool *extents, uint32_t *slots, uint32_t slot_count)
 {
-    const uint8_t *newest = NULL;
-    uint32_t number, count = 0;
+    const uint8_t *valid[DISK_BLOCKS_MAX];
+    uint32_t valid_count = 0, newest = 0, number, count = 0;
 
     memset(slots, 0xff, slot_count * sizeof(*slots));
     for (uint32_t i = 0; i < disk->count; i++) {
         const uint8_t *block = disk->blocks[i];
 
-        if (is_transaction(block) && (!newest || (int32_t)(get32(block + 4) - get32(newest + 4)) > 0))
-            newest = block;
+        if (!is_transaction(block))
+            continue;
+        if (valid_count == 0 || (int32_t)(get32(block + 4) - newest) > 0)
+            newest = get32(block + 4);
+        valid[valid_count++] = block;
     }
-    if (!newest)
+    if (valid_count == 0)
         return 0;
-    number = get32(newest + 4);
-    while (find_transaction(disk, number - 1) && get32(newest + 4) - number < disk->count)
+    number = newest;
+    while (find_transaction(valid, valid_count, number - 1))
         number--;
-    for (; number != get32(newest + 4) + 1; number++)
-        apply(find_transaction(disk, number), slots, slot_count);
+    for (; number != newest + 1; number++)
+        apply(find_transaction(valid, valid_count, number), slots, slot_count);
     for (uint32_t i = 0; i < slot_count; i++) {
         if (slots[i] != UINT32_MAX && !extents[slots[i]]) {
             extents[slots[i]] = true;
@@ -249,7 +253,7 @@ static void geometries_large_small_and_striped_hold(void)
     };
 
     for (size_t i = 0; i < sizeof(geometries) / sizeof(geometries[0]); i++)
-        what_is_in_use_is_on_disk(&geometries[i], geometries[i].extents > 3000 ? 150 : 120);
+        what_is_in_use_is_on_disk(&geometries[i], 100);
 }
 
 /* The kernel's own first two transactions, captured from a Primary (drbd 8.4.11) that wrote to extent 0, then to extent

@@ -219,9 +219,9 @@ static void pump(struct core_engine *engine)
     write_release_crowded(engine);
     flush_pump(engine);
     hot_extents_pump(engine);
-    bitmap_pages_pump(engine);
     bitmap_exchange_pump(engine);
     resync_pump(engine);
+    bitmap_pages_pump(engine); /* after the resync, which may just have asked for its last sweep */
     peer_pump(engine);
     export_pump(engine);
 }

@@ -91,6 +91,16 @@ def test_the_other_node_takes_over_and_the_first_gets_only_what_it_missed(synced
     assert MIB // KIB <= copied_kib <= 9 * MIB // KIB
 
 
+def test_a_crash_without_a_write_costs_no_resync_and_no_wait(synced_pair: Pair) -> None:
+    synced_pair.castor.kill()
+    synced_pair.wait_for(
+        lambda: synced_pair.pollux.try_run("primary", RESOURCE).returncode == 0, "pollux to become primary"
+    )
+    synced_pair.castor.run("up", RESOURCE)
+    synced_pair.wait_in_sync(timeout_s=8)
+    assert int(synced_pair.castor.status().peer_device["received"]) == 0
+
+
 def test_writes_go_on_without_the_peer_and_during_the_resync(synced_pair: Pair) -> None:
     generator = random.Random(4)
     with NbdClient.connect(synced_pair.castor.nbd_socket) as client:

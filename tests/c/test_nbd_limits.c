@@ -1,9 +1,16 @@
 /* test_nbd_limits.c - input in pieces, input that ends anywhere, input without end: bounded, resumed, or dropped.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "nbd/replies.h"
 
-#include <errno.h>
+#include "allocation.h"
+
+#include "../../nbd/session.c" /* its allocations fail on demand */
 
 enum { READ = 0, WRITE = 1, DISC = 2, FLUSH = 3, TRIM = 4 };
 enum { SIZE = 1 << 20, EINVAL_ON_THE_WIRE = 22, MIB = 1 << 20 };
@@ -413,8 +420,21 @@ static void test_nothing_is_released_from_under_a_send(void)
     wire_fini(&wire);
 }
 
+static void test_new_fails_without_memory_and_leaves_nothing(void)
+{
+    struct wire wire;
+    struct nbd_session *untouched = NULL;
+    wire_init(&wire, SIZE);
+    allocations_left_to_fail = 1;
+    REQUIRE(nbd_session_new(&wire.memory.export, &untouched) == -ENOMEM, "without memory");
+    REQUIRE(untouched == NULL, "the result was touched");
+    nbd_session_free(untouched); /* NULL is legal */
+    wire_fini(&wire);
+}
+
 int main(void)
 {
+    test_new_fails_without_memory_and_leaves_nothing();
     test_whole_or_in_pieces_is_the_same();
     test_every_prefix_may_be_the_end();
     test_end_of_input_between_requests_still_answers_them();

@@ -49,7 +49,8 @@ static uint64_t page_offset(const struct core_engine *engine, uint64_t page)
     return engine->disk.config.bm_offset_bytes + page * BITMAP_PAGE_BYTES;
 }
 
-/* --- loading: one page after another, once in an attach ------------------------------------------------------------------ */
+/* --- loading: one page after another, once in an attach
+ * ------------------------------------------------------------------ */
 
 static void load_next(struct core_engine *engine);
 
@@ -110,7 +111,8 @@ void bitmap_pages_load(struct core_engine *engine, uint64_t token)
     load_next(engine);
 }
 
-/* --- one batch: copy, flush the data if a copy tells of blocks in sync, write, flush the metadata ------------------------ */
+/* --- one batch: copy, flush the data if a copy tells of blocks in sync, write, flush the metadata
+ * ------------------------ */
 
 static void batch_over(struct core_engine *engine, int32_t result)
 {
@@ -199,7 +201,8 @@ static void metadata_flushed(struct io_op *op, int32_t result)
     disk_end(engine);
 }
 
-/* --- the sweep: batch after batch, once over the map ---------------------------------------------------------------------- */
+/* --- the sweep: batch after batch, once over the map
+ * ---------------------------------------------------------------------- */
 
 static void sweep_over(struct core_engine *engine, int32_t result)
 {
@@ -244,7 +247,8 @@ static void sweep_step(struct core_engine *engine)
     uint32_t count = 0;
     uint64_t page = pages->sweep_page;
     while (count < BITMAP_BATCH &&
-           (page = bitmap_page_next_dirty(engine->disk.bitmap, page, BITMAP_DIRTY_SET | BITMAP_DIRTY_CLEAR)) != BITMAP_NONE)
+           (page = bitmap_page_next_dirty(engine->disk.bitmap, page, BITMAP_DIRTY_SET | BITMAP_DIRTY_CLEAR)) !=
+               BITMAP_NONE)
         list[count++] = page++;
     pages->sweep_page = page; /* once over the map: writes that go on meanwhile must not keep it here for ever */
     if (count > 0) {
@@ -258,7 +262,8 @@ static void sweep_step(struct core_engine *engine)
     io_flush(engine->io, &pages->flush, engine->disk.config.data_fd);
 }
 
-void bitmap_pages_sweep(struct core_engine *engine, uint64_t token, void (*done)(struct core_engine *engine, int32_t result))
+void bitmap_pages_sweep(struct core_engine *engine, uint64_t token,
+                        void (*done)(struct core_engine *engine, int32_t result))
 {
     struct bitmap_pages *pages = &engine->pages;
     if (engine->disk.bitmap == NULL || !disk_is_usable(&engine->disk)) {

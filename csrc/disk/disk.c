@@ -220,6 +220,6 @@ void disk_zero(struct request *request)
     request->done_sectors = 0;
     disk_begin(engine);
     engine->counters.written_sectors += request->sectors;
-    io_zero(engine->io, &request->io, engine->disk.config.data_fd, offset_bytes(request), (uint64_t)request->sectors << 9,
-            (request->flags & REQUEST_PUNCH) != 0);
+    io_zero(engine->io, &request->io, engine->disk.config.data_fd, offset_bytes(request),
+            (uint64_t)request->sectors << 9, (request->flags & REQUEST_PUNCH) != 0);
 }

@@ -1,8 +1,10 @@
-/* disk.h - the backing disk and its metadata, as the engine sees them: descriptors, the bitmap and the activity log in memory.
+/* disk.h - the backing disk and its metadata, as the engine sees them: descriptors, the bitmap and the activity log in
+ * memory.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A failed operation is a fact for the control plane and nothing else: the write that met it is held until an order says what becomes of the disk. */
+ * A failed operation is a fact for the control plane and nothing else: the write that met it is held until an order
+ * says what becomes of the disk. */
 #ifndef CSRC_DISK_H
 #define CSRC_DISK_H
 
@@ -19,21 +21,23 @@ struct disk {
     struct core_disk config;
     struct bitmap *bitmap;
     struct activity_log *log;
-    uint64_t size_sectors;      /* of the device; stays when the disk goes */
-    uint32_t in_flight;         /* operations on data_fd and md_fd */
-    uint64_t detach_token;      /* answered when none is in flight */
+    uint64_t size_sectors; /* of the device; stays when the disk goes */
+    uint32_t in_flight;    /* operations on data_fd and md_fd */
+    uint64_t detach_token; /* answered when none is in flight */
     bool attached;
-    bool failed;                /* undecided: between CORE_FACT_DISK_FAILED and core_detach */
+    bool failed; /* undecided: between CORE_FACT_DISK_FAILED and core_detach */
     bool detaching;
     struct request_queue failed_requests;
 };
 
 /* May a new request use the disk? */
 bool disk_is_usable(const struct disk *disk);
-int disk_attach(struct core_engine *engine, const struct core_disk *config); /* descriptors, bitmap, log; nothing read yet */
+int disk_attach(struct core_engine *engine,
+                const struct core_disk *config); /* descriptors, bitmap, log; nothing read yet */
 void disk_detach(struct core_engine *engine, uint64_t token);
 void disk_free(struct core_engine *engine);
-/* Before anything was in flight on it: a new map of that size with the old one's bits; the part that is new is in sync. */
+/* Before anything was in flight on it: a new map of that size with the old one's bits; the part that is new is in sync.
+ */
 int disk_resize_bitmap(struct core_engine *engine, uint64_t size_sectors);
 
 /* The local leg of a request: LEG_LOCAL is out before the call and done later. */

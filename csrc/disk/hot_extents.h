@@ -2,8 +2,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Order of one transaction: the bitmap pages of the evicted extents, durable; then the transaction, durable; then the writes that wait.  Power lost
- * before the transaction: the old set is in force and no waiting write has begun.  After it: the new set is. */
+ * Order of one transaction: the bitmap pages of the evicted extents, durable; then the transaction, durable; then the
+ * writes that wait.  Power lost before the transaction: the old set is in force and no waiting write has begun.  After
+ * it: the new set is. */
 #ifndef CSRC_HOT_EXTENTS_H
 #define CSRC_HOT_EXTENTS_H
 
@@ -20,19 +21,20 @@ struct hot_extents {
     struct request_queue waiting;
     struct io_op op;
     struct core_engine *engine;
-    uint8_t *block;            /* the transaction being written */
+    uint8_t *block; /* the transaction being written */
     uint64_t offset_bytes;
     uint32_t evicted[ACTIVITY_LOG_UPDATES];
     uint32_t evicted_count;
     uint64_t retire_token;
-    bool busy;                 /* a transaction is under way */
-    bool prepared;             /* ... and waits for the bitmap to be free */
-    bool starved;              /* every slot is in use: the transfer log was asked to close its epoch */
+    bool busy;     /* a transaction is under way */
+    bool prepared; /* ... and waits for the bitmap to be free */
+    bool starved;  /* every slot is in use: the transfer log was asked to close its epoch */
 };
 
 int hot_extents_init(struct core_engine *engine);
 void hot_extents_fini(struct core_engine *engine);
-/* True: all extents of the request are hot and it holds references.  False: it waits, and write_continue is called when they may be. */
+/* True: all extents of the request are hot and it holds references.  False: it waits, and write_continue is called when
+ * they may be. */
 bool hot_extents_get(struct request *request);
 /* One more reference for the range, which is hot already / one less. */
 void hot_extents_hold(struct core_engine *engine, uint64_t sector, uint64_t sectors);

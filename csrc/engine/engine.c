@@ -18,7 +18,8 @@
 #define ORDERS 1024u
 #define FACTS 4096u
 
-/* --- making and unmaking -------------------------------------------------------------------------------------------------- */
+/* --- making and unmaking
+ * -------------------------------------------------------------------------------------------------- */
 
 static int build_rooms(struct core_engine *engine)
 {
@@ -110,7 +111,8 @@ const char *core_engine_io_name(core_engine *engine)
     return io_name(engine->io);
 }
 
-/* --- what the control plane ordered, as questions ------------------------------------------------------------------------- */
+/* --- what the control plane ordered, as questions
+ * ------------------------------------------------------------------------- */
 
 static bool peer_is_going(const struct core_engine *engine)
 {
@@ -126,8 +128,8 @@ bool engine_admits_writes(struct core_engine *engine)
 {
     if (engine->disk.failed)
         return false; /* undecided */
-    /* A peer that was written to is going: until the control plane has made the new generation durable, nobody may be told of a write
-     * that only we have. */
+    /* A peer that was written to is going: until the control plane has made the new generation durable, nobody may be
+     * told of a write that only we have. */
     if (engine->replication == CORE_REPLICATE_PEER && (peer_is_going(engine) || engine->peer.state == PEER_NONE))
         return false;
     if (engine->gate == CORE_GATE_FIRST_WRITE && !engine->first_write_told) {
@@ -153,7 +155,8 @@ void engine_release_held(struct core_engine *engine)
     }
 }
 
-/* --- the thread ----------------------------------------------------------------------------------------------------------- */
+/* --- the thread
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void orders_came(struct io_op *op, int32_t result)
 {

@@ -1,9 +1,10 @@
-/* engine.h - the engine as its own files see it: everything hangs off struct core_engine, and one thread owns all of it.
+/* engine.h - the engine as its own files see it: everything hangs off struct core_engine, and one thread owns all of
+ * it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The thread's turn: carry out orders, pump what can move, hand all of it to the kernel in one call, wait, take completions.  It takes no
- * lock.  It meets the control plane at two rings. */
+ * The thread's turn: carry out orders, pump what can move, hand all of it to the kernel in one call, wait, take
+ * completions.  It takes no lock.  It meets the control plane at two rings. */
 #ifndef CSRC_ENGINE_H
 #define CSRC_ENGINE_H
 
@@ -61,15 +62,15 @@ struct core_engine {
     enum core_gate gate;
     bool first_write_told;
 
-    struct request_queue held;     /* by the gate, a lost peer or an undecided disk */
-    struct request_queue crowded;  /* no room in the outbox or the transfer log */
-    struct upper_queue starved;    /* no request slot */
-    struct upper_queue flushing;   /* a flush with a leg out */
+    struct request_queue held;    /* by the gate, a lost peer or an undecided disk */
+    struct request_queue crowded; /* no room in the outbox or the transfer log */
+    struct upper_queue starved;   /* no request slot */
+    struct upper_queue flushing;  /* a flush with a leg out */
     struct io_op flush_op;
     struct upper_queue flush_next; /* waits for the flush under way to end */
     struct upper_queue flush_now;  /* covered by the flush under way */
     bool flush_busy;
-    uint64_t flush_order_token;    /* core_flush, covered by the flush under way */
+    uint64_t flush_order_token; /* core_flush, covered by the flush under way */
     uint64_t flush_order_next;
     uint32_t upper_pending;
 
@@ -90,7 +91,8 @@ void engine_release_held(struct core_engine *engine);
 void facts_done(struct core_engine *engine, uint64_t token, int32_t result); /* token 0: nothing */
 void facts_post(struct core_engine *engine, const struct core_fact *fact);
 void facts_simple(struct core_engine *engine, enum core_fact_type type, int32_t result, uint64_t a, uint64_t b);
-void facts_packet(struct core_engine *engine, enum core_socket socket, const struct packet_header *header, const uint8_t *payload);
+void facts_packet(struct core_engine *engine, enum core_socket socket, const struct packet_header *header,
+                  const uint8_t *payload);
 
 /* orders.c */
 void orders_run(struct core_engine *engine);
@@ -100,7 +102,7 @@ void write_begin(struct request *request);    /* REQUEST_WRITE, REQUEST_ZERO: a 
 void write_continue(struct request *request); /* what it waited for is there: look again from the start */
 void write_leg_done(struct request *request, enum request_leg leg, int32_t result);
 void write_release_crowded(struct core_engine *engine);
-void read_begin(struct request *request);    /* REQUEST_READ */
+void read_begin(struct request *request); /* REQUEST_READ */
 void read_leg_done(struct request *request, enum request_leg leg, int32_t result);
 
 #endif

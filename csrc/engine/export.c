@@ -18,7 +18,8 @@
 #define BLOCK_BYTES_MIN 512u
 #define BLOCK_BYTES_PREFERRED 4096u
 
-/* --- the table of calls: memory, requests -------------------------------------------------------------------------------- */
+/* --- the table of calls: memory, requests
+ * -------------------------------------------------------------------------------- */
 
 /* First come, first served: while one client waits for a large payload, the small ones of others wait behind it. */
 static void *begin(void *user, struct nbd_request *request)
@@ -65,7 +66,8 @@ void export_reply(struct upper *upper)
     nbd_session_reply(client->session, nbd, -error);
 }
 
-/* --- sockets ------------------------------------------------------------------------------------------------------------- */
+/* --- sockets
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static void tell_clients(struct core_engine *engine)
 {
@@ -209,7 +211,8 @@ static bool is_over(const struct client *client)
     return client->shut && !client->receiving && !client->sending && nbd_session_in_flight(client->session) == 0;
 }
 
-/* --- the export ---------------------------------------------------------------------------------------------------------- */
+/* --- the export
+ * ---------------------------------------------------------------------------------------------------------- */
 
 void export_open(struct core_engine *engine, uint64_t token, const char *name, bool read_only)
 {
@@ -279,13 +282,15 @@ uint64_t export_deadline_ns(const struct core_engine *engine)
     uint64_t deadline = UINT64_MAX;
     for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++) {
         const struct client *client = engine->export.clients[i];
-        if (client != NULL && !client->closing && client->handshake_until_ns != 0 && client->handshake_until_ns < deadline)
+        if (client != NULL && !client->closing && client->handshake_until_ns != 0 &&
+            client->handshake_until_ns < deadline)
             deadline = client->handshake_until_ns;
     }
     return deadline;
 }
 
-/* What still waits (held for a peer, an order) is answered to nobody: the client is gone, and so is the session's memory after this. */
+/* What still waits (held for a peer, an order) is answered to nobody: the client is gone, and so is the session's
+ * memory after this. */
 static void drop_requests(struct client *client)
 {
     for (uint32_t i = 0; i < NBD_REQUESTS_MAX; i++)

@@ -22,20 +22,21 @@ struct client {
     struct io_op send;
     struct core_engine *engine;
     struct nbd_session *session;
-    struct upper *free;           /* of uppers */
-    uint64_t handshake_until_ns;  /* 0: in transmission */
-    int32_t fd;                   /* -1: this slot is free */
+    struct upper *free;          /* of uppers */
+    uint64_t handshake_until_ns; /* 0: in transmission */
+    int32_t fd;                  /* -1: this slot is free */
     bool receiving, sending;
-    bool closing;                 /* shut down: no input, wait for what is under way */
-    bool shut;                    /* shutdown(2) was called */
-    bool starved;                 /* ->begin found no memory */
+    bool closing; /* shut down: no input, wait for what is under way */
+    bool shut;    /* shutdown(2) was called */
+    bool starved; /* ->begin found no memory */
     bool transmission;
     struct iovec receive_iov[2];
     struct iovec send_iov[NBD_IOV_MAX];
     struct upper uppers[NBD_REQUESTS_MAX];
 };
 
-struct export {
+struct export
+{
     struct nbd_export table;
     struct client *clients[EXPORT_CLIENTS_MAX];
     char name[256];
@@ -43,9 +44,9 @@ struct export {
     uint64_t close_token;
     uint32_t transmitting;
     uint64_t clients_ever;
-    struct client *parsing;       /* whose session calls ->begin and ->submit right now */
-    struct client *want_memory;   /* asked first and got none: it is served first */
-    bool told_dirty;              /* the number of clients changed and the control plane was not told yet */
+    struct client *parsing;     /* whose session calls ->begin and ->submit right now */
+    struct client *want_memory; /* asked first and got none: it is served first */
+    bool told_dirty;            /* the number of clients changed and the control plane was not told yet */
 };
 
 void export_open(struct core_engine *engine, uint64_t token, const char *name, bool read_only);
@@ -56,7 +57,7 @@ void export_tick(struct core_engine *engine);
 uint64_t export_deadline_ns(const struct core_engine *engine);
 void export_reply(struct upper *upper);
 void export_fini(struct core_engine *engine);
-bool export_is_idle(const struct core_engine *engine); /* no client left */
+bool export_is_idle(const struct core_engine *engine);           /* no client left */
 bool export_sockets_are_quiet(const struct core_engine *engine); /* nothing under way on any */
 
 #endif

@@ -2,8 +2,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The ring never overflows by design: a fact answers an order, or stops something (reading, writes) until an order comes, or is told once for an
- * event of a connection or a disk.  Only packets on the meta socket are the peer's to send at will; they are dropped with their connection. */
+ * The ring never overflows by design: a fact answers an order, or stops something (reading, writes) until an order
+ * comes, or is told once for an event of a connection or a disk.  Only packets on the meta socket are the peer's to
+ * send at will; they are dropped with their connection. */
 #include <assert.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,7 +34,8 @@ void facts_simple(struct core_engine *engine, enum core_fact_type type, int32_t 
     facts_post(engine, &fact);
 }
 
-void facts_packet(struct core_engine *engine, enum core_socket socket, const struct packet_header *header, const uint8_t *payload)
+void facts_packet(struct core_engine *engine, enum core_socket socket, const struct packet_header *header,
+                  const uint8_t *payload)
 {
     struct core_fact fact = {.type = CORE_FACT_PACKET,
                              .socket = socket,

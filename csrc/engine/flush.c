@@ -2,8 +2,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Two legs.  The disk: a flush that begins now covers every write that was answered, and all flushes that came while one was under way share the
- * next.  The peer: the open epoch is closed, and the BARRIER_ACK of the last epoch says that its disk was flushed past every write of it. */
+ * Two legs.  The disk: a flush that begins now covers every write that was answered, and all flushes that came while
+ * one was under way share the next.  The peer: the open epoch is closed, and the BARRIER_ACK of the last epoch says
+ * that its disk was flushed past every write of it. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -62,7 +63,8 @@ void flush_pump(struct core_engine *engine)
         flushed(&engine->flush_op, 0);
 }
 
-/* A failed flush is never retried as if nothing had been: what the disk lost is unknown.  The disk is given up; the peer has the data. */
+/* A failed flush is never retried as if nothing had been: what the disk lost is unknown.  The disk is given up; the
+ * peer has the data. */
 static void flushed(struct io_op *op, int32_t result)
 {
     struct core_engine *engine = CONTAINER_OF(op, struct core_engine, flush_op);

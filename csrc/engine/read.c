@@ -12,11 +12,13 @@ static bool is_local(const struct core_engine *engine, const struct request *req
     if (!disk_is_usable(&engine->disk) || (request->flags & REQUEST_LOCAL_FAILED) != 0)
         return false;
     switch (engine->reads) {
-    case CORE_READS_LOCAL: return true;
+    case CORE_READS_LOCAL:
+        return true;
     case CORE_READS_IN_SYNC:
         return engine->disk.bitmap != NULL && !bitmap_any(engine->disk.bitmap, request->sector, request->sectors);
     case CORE_READS_PEER:
-    case CORE_READS_NONE: break;
+    case CORE_READS_NONE:
+        break;
     }
     return false;
 }
@@ -41,7 +43,8 @@ void read_begin(struct request *request)
         return;
     }
     /* A peer that goes through its last moments: wait for what the control plane makes of it. */
-    if (engine->peer.state == PEER_CLOSING || engine->peer.state == PEER_LOST || (request->flags & REQUEST_PEER_FAILED) != 0) {
+    if (engine->peer.state == PEER_CLOSING || engine->peer.state == PEER_LOST ||
+        (request->flags & REQUEST_PEER_FAILED) != 0) {
         if ((request->flags & REQUEST_PEER_FAILED) != 0)
             fail(request);
         else

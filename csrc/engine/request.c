@@ -119,7 +119,8 @@ void request_end(struct request *request)
     if (request->entry != 0)
         engine->peer.log.entries[(request->entry - 1) & (TRANSFER_LOG_ENTRIES - 1)].request = NULL;
     uint16_t flags = request->flags;
-    request->generation = request->generation == UINT32_MAX - 1 ? 1 : request->generation + 1; /* never PACKET_ID_SYNCER */
+    request->generation =
+        request->generation == UINT32_MAX - 1 ? 1 : request->generation + 1; /* never PACKET_ID_SYNCER */
     if ((flags & REQUEST_HAS_WRITE_PLACE) != 0)
         ordering_leave(&engine->ordering, &request->write_place);
     if ((flags & REQUEST_HAS_PLACE) != 0)
@@ -135,8 +136,12 @@ void request_leg_done(struct request *request, enum request_leg leg, int32_t res
     request->legs = (uint8_t)(request->legs & ~(unsigned)leg);
     switch ((enum request_kind)request->kind) {
     case REQUEST_WRITE:
-    case REQUEST_ZERO: write_leg_done(request, leg, result); break;
-    case REQUEST_READ: read_leg_done(request, leg, result); break;
+    case REQUEST_ZERO:
+        write_leg_done(request, leg, result);
+        break;
+    case REQUEST_READ:
+        read_leg_done(request, leg, result);
+        break;
     case PEER_WRITE:
     case PEER_ZERO:
         request->result = result;

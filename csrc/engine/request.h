@@ -2,8 +2,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Every piece of work on a range of the device is one request, from a pool of fixed size: a part of an application's write or read (at most
- * 1 MiB), a write or read that the peer asks for, a block under resync.  A request ends when no leg is out. */
+ * Every piece of work on a range of the device is one request, from a pool of fixed size: a part of an application's
+ * write or read (at most 1 MiB), a write or read that the peer asks for, a block under resync.  A request ends when no
+ * leg is out. */
 #ifndef CSRC_REQUEST_H
 #define CSRC_REQUEST_H
 
@@ -20,31 +21,31 @@ struct epoch;
 enum request_kind {
     REQUEST_READ,
     REQUEST_WRITE,
-    REQUEST_ZERO,   /* TRIM and WRITE_ZEROES: both leave zeroes, so that both replicas hold the same */
+    REQUEST_ZERO, /* TRIM and WRITE_ZEROES: both leave zeroes, so that both replicas hold the same */
     PEER_WRITE,
     PEER_ZERO,
-    PEER_READ,      /* DATA_REQUEST */
-    RESYNC_READ,    /* source */
-    RESYNC_FETCH    /* target */
+    PEER_READ,   /* DATA_REQUEST */
+    RESYNC_READ, /* source */
+    RESYNC_FETCH /* target */
 };
 
 enum request_leg {
-    LEG_LOCAL = 1, /* the backing disk */
-    LEG_SENT = 2,  /* the socket still borrows the buffer */
-    LEG_ACK = 4,   /* RECV_ACK or WRITE_ACK; DATA_REPLY for a read from the peer */
-    LEG_HELD = 8,  /* the disk failed: waits for core_detach */
+    LEG_LOCAL = 1,   /* the backing disk */
+    LEG_SENT = 2,    /* the socket still borrows the buffer */
+    LEG_ACK = 4,     /* RECV_ACK or WRITE_ACK; DATA_REPLY for a read from the peer */
+    LEG_HELD = 8,    /* the disk failed: waits for core_detach */
     LEG_REFUSED = 16 /* the peer said no: waits for core_release */
 };
 
 enum request_flag {
     REQUEST_FUA = 1,
-    REQUEST_PUNCH = 2,       /* zeroes may give their space back */
-    REQUEST_BORROWED = 4,    /* the buffer is somebody else's */
+    REQUEST_PUNCH = 2,    /* zeroes may give their space back */
+    REQUEST_BORROWED = 4, /* the buffer is somebody else's */
     REQUEST_HAS_PLACE = 8,
     REQUEST_HAS_WRITE_PLACE = 16,
-    REQUEST_HOT = 32,        /* holds references in the activity log */
-    REQUEST_IN_SYNC = 64,    /* when it ends well, its blocks are in sync (DP_MAY_SET_IN_SYNC) */
-    REQUEST_ANSWERED = 128,  /* a read for the peer: its reply is queued */
+    REQUEST_HOT = 32,       /* holds references in the activity log */
+    REQUEST_IN_SYNC = 64,   /* when it ends well, its blocks are in sync (DP_MAY_SET_IN_SYNC) */
+    REQUEST_ANSWERED = 128, /* a read for the peer: its reply is queued */
     REQUEST_LOCAL_FAILED = 256,
     REQUEST_PEER_FAILED = 512,
     REQUEST_ABANDONED = 1024 /* its connection is gone: no answer */
@@ -55,22 +56,22 @@ struct request {
     struct place place;
     struct place write_place; /* RESYNC_FETCH: from the reply on */
     struct core_engine *engine;
-    struct request *next;     /* in the free list or in one queue of those that wait */
+    struct request *next; /* in the free list or in one queue of those that wait */
     uint64_t sector;
     uint32_t sectors;
-    uint32_t length_bytes;    /* of the buffer; zeroes have none */
-    uint8_t *buffer;          /* the pool's, unless REQUEST_BORROWED */
-    struct upper *upper;      /* the application's request that this is a part of */
-    struct epoch *epoch;      /* PEER_WRITE, PEER_ZERO: the peer's epoch */
-    uint64_t block_id;        /* theirs, echoed in our answer */
+    uint32_t length_bytes; /* of the buffer; zeroes have none */
+    uint8_t *buffer;       /* the pool's, unless REQUEST_BORROWED */
+    struct upper *upper;   /* the application's request that this is a part of */
+    struct epoch *epoch;   /* PEER_WRITE, PEER_ZERO: the peer's epoch */
+    uint64_t block_id;     /* theirs, echoed in our answer */
     uint64_t started_ns;
-    uint32_t entry;           /* transfer log entry + 1, or 0 */
-    uint32_t generation;      /* of this slot, so that a late answer finds nobody */
+    uint32_t entry;      /* transfer log entry + 1, or 0 */
+    uint32_t generation; /* of this slot, so that a late answer finds nobody */
     uint32_t index;
-    uint32_t sequence;        /* theirs */
-    uint32_t wire_flags;      /* DP_* */
+    uint32_t sequence;   /* theirs */
+    uint32_t wire_flags; /* DP_* */
     int32_t result;
-    uint32_t done_sectors;    /* zeroes written in steps */
+    uint32_t done_sectors; /* zeroes written in steps */
     uint16_t flags;
     uint8_t kind;
     uint8_t legs;
@@ -95,9 +96,10 @@ struct request_table {
 
 int request_table_new(struct core_engine *engine, uint32_t count, struct request_table *table);
 void request_table_free(struct request_table *table);
-struct request *request_new(struct core_engine *engine, enum request_kind kind, uint64_t sector, uint32_t sectors); /* NULL: none left */
-uint64_t request_id(const struct request *request);                              /* what we put on the wire as block_id */
-struct request *request_find(struct request_table *table, uint64_t block_id);    /* NULL: not ours, or long over */
+struct request *request_new(struct core_engine *engine, enum request_kind kind, uint64_t sector,
+                            uint32_t sectors);                                /* NULL: none left */
+uint64_t request_id(const struct request *request);                           /* what we put on the wire as block_id */
+struct request *request_find(struct request_table *table, uint64_t block_id); /* NULL: not ours, or long over */
 
 /* Leaves its place, gives back its buffer and references, and the slot. */
 void request_end(struct request *request);

@@ -88,7 +88,8 @@ void upper_issue(struct upper *upper)
     upper->parts++;
     while (upper->cursor_bytes < upper->end_bytes) {
         uint64_t bytes = part_bytes(upper);
-        struct request *part = request_new(engine, kind, upper->cursor_bytes >> SECTOR_SHIFT, (uint32_t)(bytes >> SECTOR_SHIFT));
+        struct request *part =
+            request_new(engine, kind, upper->cursor_bytes >> SECTOR_SHIFT, (uint32_t)(bytes >> SECTOR_SHIFT));
         if (part == NULL) {
             upper->starved = true;
             upper_queue_put(&engine->starved, upper);

@@ -21,14 +21,14 @@ struct upper {
     struct nbd_request *nbd;
     struct client *client;
     struct core_engine *engine;
-    struct upper *next;      /* free, starved, or waiting for epochs */
+    struct upper *next;       /* free, starved, or waiting for epochs */
     struct upper *next_flush; /* waiting for the local disk's flush */
-    uint64_t cursor_bytes;   /* the next part begins here */
+    uint64_t cursor_bytes;    /* the next part begins here */
     uint64_t end_bytes;
-    uint32_t parts;          /* under way */
-    uint32_t epoch;          /* flush: the peer's answer to this epoch is awaited */
-    int32_t error;           /* the first, a negative errno */
-    bool starved;            /* on the list of those that wait for a slot */
+    uint32_t parts;               /* under way */
+    uint32_t epoch;               /* flush: the peer's answer to this epoch is awaited */
+    int32_t error;                /* the first, a negative errno */
+    bool starved;                 /* on the list of those that wait for a slot */
     bool flush_local, flush_peer; /* legs of a flush still out */
 };
 
@@ -37,8 +37,8 @@ struct upper_queue {
     struct upper *last;
 };
 
-void upper_begin(struct upper *upper);            /* nbd, client and engine are set */
-void upper_issue(struct upper *upper);            /* as many parts as there are slots */
+void upper_begin(struct upper *upper); /* nbd, client and engine are set */
+void upper_issue(struct upper *upper); /* as many parts as there are slots */
 void upper_part_done(struct upper *upper, int32_t result);
 void upper_queue_put(struct upper_queue *queue, struct upper *upper);
 struct upper *upper_queue_take(struct upper_queue *queue);

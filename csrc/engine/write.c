@@ -2,10 +2,11 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A part passes, in this order: the gate (is anybody allowed to write now?), its place (nobody overlapping is under way), room to send it, the
- * activity log (a durable transaction names its extents).  Whatever it waits for calls write_continue, which looks at all of them again: what was
- * true when the wait began may not be when it ends.  Then it goes to the disk and to the peer together, or its bits are set.  The reply goes out
- * when the disk is done and the peer has acknowledged as the wire protocol demands. */
+ * A part passes, in this order: the gate (is anybody allowed to write now?), its place (nobody overlapping is under
+ * way), room to send it, the activity log (a durable transaction names its extents).  Whatever it waits for calls
+ * write_continue, which looks at all of them again: what was true when the wait began may not be when it ends.  Then it
+ * goes to the disk and to the peer together, or its bits are set.  The reply goes out when the disk is done and the
+ * peer has acknowledged as the wire protocol demands. */
 #include <assert.h>
 #include <errno.h>
 
@@ -25,7 +26,8 @@ void write_begin(struct request *request)
 
 static bool has_room(struct core_engine *engine)
 {
-    return !engine_replicates(engine) || (outbox_has_room(&engine->peer.data_out) && transfer_log_has_room(&engine->peer.log));
+    return !engine_replicates(engine) ||
+           (outbox_has_room(&engine->peer.data_out) && transfer_log_has_room(&engine->peer.log));
 }
 
 static bool disk_takes_it(const struct core_engine *engine)
@@ -48,7 +50,8 @@ static void submit_to_peer(struct request *request)
     request->flags |= REQUEST_PEER_FAILED;
     if (engine->disk.bitmap == NULL || !disk_takes_it(engine))
         return;
-    /* In memory only: after a crash the activity log marks the whole extent, and it names the extent until the page is durable. */
+    /* In memory only: after a crash the activity log marks the whole extent, and it names the extent until the page is
+     * durable. */
     bitmap_set(engine->disk.bitmap, request->sector, request->sectors);
     if (engine->replication == CORE_REPLICATE_OUT_OF_SYNC && peer_is_up(&engine->peer))
         peer_send_out_of_sync(&engine->peer, request->sector, request->sectors);

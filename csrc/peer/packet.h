@@ -8,21 +8,49 @@
 #include <stdint.h>
 
 #define PACKET_MAGIC_100 0x8620ec20u
-#define PACKET_BIO_BYTES_MAX (1u << 20)         /* DRBD_MAX_BIO_SIZE */
-#define PACKET_BITMAP_BYTES_MAX (4096u - 16u)   /* DRBD_SOCKET_BUFFER_SIZE less the header */
-#define PACKET_ID_SYNCER UINT64_MAX             /* block_id of everything that resync sends */
+#define PACKET_BIO_BYTES_MAX (1u << 20)       /* DRBD_MAX_BIO_SIZE */
+#define PACKET_BITMAP_BYTES_MAX (4096u - 16u) /* DRBD_SOCKET_BUFFER_SIZE less the header */
+#define PACKET_ID_SYNCER UINT64_MAX           /* block_id of everything that resync sends */
 
 enum packet_command {
-    P_DATA = 0x00, P_DATA_REPLY = 0x01, P_RS_DATA_REPLY = 0x02, P_BARRIER = 0x03, P_BITMAP = 0x04, P_UNPLUG_REMOTE = 0x07,
-    P_DATA_REQUEST = 0x08, P_RS_DATA_REQUEST = 0x09, P_PING = 0x13, P_PING_ACK = 0x14, P_RECV_ACK = 0x15, P_WRITE_ACK = 0x16,
-    P_RS_WRITE_ACK = 0x17, P_NEG_ACK = 0x19, P_NEG_DREPLY = 0x1a, P_NEG_RS_DREPLY = 0x1b, P_BARRIER_ACK = 0x1c,
-    P_RS_IS_IN_SYNC = 0x22, P_COMPRESSED_BITMAP = 0x24, P_OUT_OF_SYNC = 0x28, P_RS_CANCEL = 0x29, P_TRIM = 0x31, P_ZEROES = 0x36
+    P_DATA = 0x00,
+    P_DATA_REPLY = 0x01,
+    P_RS_DATA_REPLY = 0x02,
+    P_BARRIER = 0x03,
+    P_BITMAP = 0x04,
+    P_UNPLUG_REMOTE = 0x07,
+    P_DATA_REQUEST = 0x08,
+    P_RS_DATA_REQUEST = 0x09,
+    P_PING = 0x13,
+    P_PING_ACK = 0x14,
+    P_RECV_ACK = 0x15,
+    P_WRITE_ACK = 0x16,
+    P_RS_WRITE_ACK = 0x17,
+    P_NEG_ACK = 0x19,
+    P_NEG_DREPLY = 0x1a,
+    P_NEG_RS_DREPLY = 0x1b,
+    P_BARRIER_ACK = 0x1c,
+    P_RS_IS_IN_SYNC = 0x22,
+    P_COMPRESSED_BITMAP = 0x24,
+    P_OUT_OF_SYNC = 0x28,
+    P_RS_CANCEL = 0x29,
+    P_TRIM = 0x31,
+    P_ZEROES = 0x36
 };
 
 /* dp_flags of p_data */
 enum {
-    DP_HARDBARRIER = 1, DP_RW_SYNC = 2, DP_MAY_SET_IN_SYNC = 4, DP_UNPLUG = 8, DP_FUA = 16, DP_FLUSH = 32, DP_DISCARD = 64,
-    DP_SEND_RECEIVE_ACK = 128, DP_SEND_WRITE_ACK = 256, DP_WSAME = 512, DP_ZEROES = 1024
+    DP_HARDBARRIER = 1,
+    DP_RW_SYNC = 2,
+    DP_MAY_SET_IN_SYNC = 4,
+    DP_UNPLUG = 8,
+    DP_FUA = 16,
+    DP_FLUSH = 32,
+    DP_DISCARD = 64,
+    DP_SEND_RECEIVE_ACK = 128,
+    DP_SEND_WRITE_ACK = 256,
+    DP_WSAME = 512,
+    DP_ZEROES = 1024
 };
 
 enum { FEATURE_TRIM = 1, FEATURE_THIN_RESYNC = 2, FEATURE_WSAME = 4, FEATURE_WZEROES = 8 };
@@ -65,7 +93,8 @@ struct packet_block_request {
     uint32_t pad;
 } __attribute__((packed));
 
-/* P_BARRIER: the number is opaque to who answers, so it travels in the sender's byte order (golden captures show little endian). */
+/* P_BARRIER: the number is opaque to who answers, so it travels in the sender's byte order (golden captures show little
+ * endian). */
 struct packet_barrier {
     uint32_t barrier;
     uint32_t pad;

@@ -84,7 +84,7 @@ void peer_disconnect(struct core_engine *engine, uint64_t token)
     }
     peer->disconnect_token = token;
     peer->draining = true;
-    peer->paused = true; /* nothing the peer says matters any more */
+    peer->paused = true;                        /* nothing the peer says matters any more */
     peer->ping_sent_ns = io_now_ns(engine->io); /* from here the time to say goodbye runs */
 }
 
@@ -94,7 +94,8 @@ void peer_lose(struct peer *peer, enum core_lost reason)
         return;
     peer->state = PEER_CLOSING;
     peer->lost = peer->draining ? CORE_LOST_ORDERED : reason;
-    /* Both directions: what is under way on these sockets comes home at once, and peer_check_closed sees the last of it. */
+    /* Both directions: what is under way on these sockets comes home at once, and peer_check_closed sees the last of
+     * it. */
     shutdown(peer->config.data_fd, SHUT_RDWR);
     shutdown(peer->config.meta_fd, SHUT_RDWR);
     peer_check_closed(peer);
@@ -112,7 +113,9 @@ static void abandon(struct core_engine *engine)
             request->flags |= REQUEST_ABANDONED;
             break;
         case PEER_READ:
-        case RESYNC_READ: request->flags |= REQUEST_ABANDONED; break;
+        case RESYNC_READ:
+            request->flags |= REQUEST_ABANDONED;
+            break;
         case REQUEST_READ:
             if ((request->legs & LEG_ACK) != 0) {
                 request->legs = 0;
@@ -121,7 +124,8 @@ static void abandon(struct core_engine *engine)
             break;
         case RESYNC_FETCH: /* resync_peer_lost */
         case REQUEST_WRITE:
-        case REQUEST_ZERO: break;
+        case REQUEST_ZERO:
+            break;
         }
     }
 }

@@ -2,8 +2,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Life: NONE -> UP (core_peer_connect) -> CLOSING (an error, or an order: no more bytes either way, operations under way come home) ->
- * LOST (facts told; writes that lack an ack are held) -> NONE (core_release). */
+ * Life: NONE -> UP (core_peer_connect) -> CLOSING (an error, or an order: no more bytes either way, operations under
+ * way come home) -> LOST (facts told; writes that lack an ack are held) -> NONE (core_release). */
 #ifndef CSRC_PEER_H
 #define CSRC_PEER_H
 
@@ -34,30 +34,30 @@ struct peer {
     enum peer_state state;
     enum core_lost lost;
     uint64_t disconnect_token;
-    bool draining;             /* ordered to disconnect: send what is queued first */
-    uint32_t accept;           /* CORE_ACCEPT_* */
+    bool draining;   /* ordered to disconnect: send what is queued first */
+    uint32_t accept; /* CORE_ACCEPT_* */
 
     struct inbox data_in, meta_in;
     struct outbox data_out, meta_out;
-    struct request *filling;   /* its payload is arriving */
-    bool paused;               /* a packet fact is out: core_peer_resume */
-    bool stalled;              /* no slot, memory or room for the next packet: tried again every turn */
+    struct request *filling; /* its payload is arriving */
+    bool paused;             /* a packet fact is out: core_peer_resume */
+    bool stalled;            /* no slot, memory or room for the next packet: tried again every turn */
 
-    uint64_t heard_ns;         /* when anything came */
-    uint64_t ping_sent_ns;     /* 0: no ping out */
+    uint64_t heard_ns;     /* when anything came */
+    uint64_t ping_sent_ns; /* 0: no ping out */
 
-    struct transfer_log log;   /* what we sent */
-    struct epoch *epochs;      /* what we received: a ring */
+    struct transfer_log log;        /* what we sent */
+    struct epoch *epochs;           /* what we received: a ring */
     uint64_t epochs_in, epochs_out; /* the newest, in - 1, is open */
-    uint64_t epochs_flushing;  /* how many from `out` on the flush under way covers */
+    uint64_t epochs_flushing;       /* how many from `out` on the flush under way covers */
     struct io_op epoch_flush;
     bool epoch_flush_busy;
-    uint32_t sequence;         /* of our acks */
-    uint32_t write_sequence;   /* of our writes */
-    uint32_t unacked;          /* received writes not answered yet */
-    uint32_t pages_held;       /* 4 KiB of payload memory that the peer has us hold */
+    uint32_t sequence;       /* of our acks */
+    uint32_t write_sequence; /* of our writes */
+    uint32_t unacked;        /* received writes not answered yet */
+    uint32_t pages_held;     /* 4 KiB of payload memory that the peer has us hold */
     bool disk_failure_told;
-    bool bitmap_complete;      /* the fact is out: core_peer_resume goes on */
+    bool bitmap_complete;             /* the fact is out: core_peer_resume goes on */
     uint64_t bitmap_bit, bitmap_word; /* where the next bitmap packet goes */
 };
 
@@ -81,20 +81,22 @@ void peer_meta_received(struct io_op *op, int32_t result);
 
 /* send.c */
 void peer_send(struct outbox *outbox, uint16_t command, const void *payload, uint32_t length_bytes);
-void peer_send_write(struct peer *peer, struct request *request);   /* DATA, TRIM or ZEROES */
-void peer_send_read(struct peer *peer, struct request *request);    /* DATA_REQUEST */
-void peer_send_block(struct peer *peer, uint16_t command, struct request *request); /* DATA_REPLY, RS_DATA_REPLY with its payload */
-void peer_send_block_request(struct peer *peer, uint16_t command, uint64_t sector, uint64_t block_id, uint32_t size_bytes);
+void peer_send_write(struct peer *peer, struct request *request); /* DATA, TRIM or ZEROES */
+void peer_send_read(struct peer *peer, struct request *request);  /* DATA_REQUEST */
+void peer_send_block(struct peer *peer, uint16_t command,
+                     struct request *request); /* DATA_REPLY, RS_DATA_REPLY with its payload */
+void peer_send_block_request(struct peer *peer, uint16_t command, uint64_t sector, uint64_t block_id,
+                             uint32_t size_bytes);
 void peer_send_ack(struct peer *peer, uint16_t command, const struct request *request);
 void peer_send_barrier(struct peer *peer, uint32_t number);
 void peer_send_out_of_sync(struct peer *peer, uint64_t sector, uint64_t sectors);
 bool peer_is_up(const struct peer *peer);
 
 /* peer_write.c: what the peer writes here */
-void peer_write_begin(struct request *request);   /* its payload (if any) is complete */
-void peer_write_done(struct request *request);    /* its local leg is in */
+void peer_write_begin(struct request *request); /* its payload (if any) is complete */
+void peer_write_done(struct request *request);  /* its local leg is in */
 void peer_barrier_received(struct peer *peer, uint32_t barrier);
 void peer_epochs_advance(struct peer *peer);
-void peer_read_done(struct request *request);     /* PEER_READ: the data are there, or not */
+void peer_read_done(struct request *request); /* PEER_READ: the data are there, or not */
 
 #endif

@@ -2,8 +2,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A write goes to disk in stream order where it overlaps; WRITE_ACK when the disk has it.  BARRIER is answered when all writes of its epoch, and of those
- * before, are done and a flush that began after that has ended: then the peer may forget them. */
+ * A write goes to disk in stream order where it overlaps; WRITE_ACK when the disk has it.  BARRIER is answered when all
+ * writes of its epoch, and of those before, are done and a flush that began after that has ended: then the peer may
+ * forget them. */
 #include <assert.h>
 
 #include "container.h"

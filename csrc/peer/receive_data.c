@@ -2,9 +2,10 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Every packet is checked against what the peer may do, and its range against the device, before memory or state is spent on it.  A packet that can't
- * be taken now (no slot, no memory, no room for the answer) stays in the inbox and stalls the socket; TCP tells the peer.  A control packet is a
- * fact, and reading stops behind it until the control plane has dealt with it. */
+ * Every packet is checked against what the peer may do, and its range against the device, before memory or state is
+ * spent on it.  A packet that can't be taken now (no slot, no memory, no room for the answer) stays in the inbox and
+ * stalls the socket; TCP tells the peer.  A control packet is a fact, and reading stops behind it until the control
+ * plane has dealt with it. */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
@@ -36,11 +37,13 @@ static bool can_answer(const struct peer *peer)
            outbox->segments_in - outbox->segments_out < outbox->segments_size / 2;
 }
 
-static struct request *take(struct peer *peer, enum request_kind kind, uint64_t sector, uint32_t size_bytes, bool with_buffer)
+static struct request *take(struct peer *peer, enum request_kind kind, uint64_t sector, uint32_t size_bytes,
+                            bool with_buffer)
 {
     struct core_engine *engine = peer->engine;
     uint32_t pages = (size_bytes + 4095u) / 4096u;
-    if (!can_answer(peer) || (with_buffer && peer->pages_held > 0 && peer->pages_held + pages > peer->config.max_buffers))
+    if (!can_answer(peer) ||
+        (with_buffer && peer->pages_held > 0 && peer->pages_held + pages > peer->config.max_buffers))
         return NULL;
     void *buffer = with_buffer ? pool_get(engine->pool, size_bytes) : NULL;
     if (with_buffer && buffer == NULL)
@@ -77,14 +80,21 @@ static void payload_complete(struct peer *peer, struct request *request)
 {
     peer->engine->counters.received_sectors += request->sectors;
     switch ((enum request_kind)request->kind) {
-    case PEER_WRITE: peer_write_begin(request); break;
-    case RESYNC_FETCH: resync_fetch_arrived(request); break;
-    case REQUEST_READ: request_leg_done(request, LEG_ACK, 0); break;
+    case PEER_WRITE:
+        peer_write_begin(request);
+        break;
+    case RESYNC_FETCH:
+        resync_fetch_arrived(request);
+        break;
+    case REQUEST_READ:
+        request_leg_done(request, LEG_ACK, 0);
+        break;
     case REQUEST_WRITE:
     case REQUEST_ZERO:
     case PEER_ZERO:
     case PEER_READ:
-    case RESYNC_READ: assert(!"no payload arrives for these");
+    case RESYNC_READ:
+        assert(!"no payload arrives for these");
     }
 }
 
@@ -277,23 +287,32 @@ static int on_control(struct peer *peer, const struct arrival *arrival)
 static int on_packet(struct peer *peer, const struct arrival *arrival)
 {
     switch (arrival->command) {
-    case P_DATA: return on_data(peer, arrival);
+    case P_DATA:
+        return on_data(peer, arrival);
     case P_TRIM:
-    case P_ZEROES: return on_zeroes(peer, arrival);
-    case P_DATA_REPLY: return on_data_reply(peer, arrival);
-    case P_RS_DATA_REPLY: return on_rs_data_reply(peer, arrival);
+    case P_ZEROES:
+        return on_zeroes(peer, arrival);
+    case P_DATA_REPLY:
+        return on_data_reply(peer, arrival);
+    case P_RS_DATA_REPLY:
+        return on_rs_data_reply(peer, arrival);
     case P_DATA_REQUEST:
-    case P_RS_DATA_REQUEST: return on_block_request(peer, arrival);
-    case P_BARRIER: return on_barrier(peer, arrival);
-    case P_OUT_OF_SYNC: return on_out_of_sync(peer, arrival);
+    case P_RS_DATA_REQUEST:
+        return on_block_request(peer, arrival);
+    case P_BARRIER:
+        return on_barrier(peer, arrival);
+    case P_OUT_OF_SYNC:
+        return on_out_of_sync(peer, arrival);
     case P_BITMAP:
-    case P_COMPRESSED_BITMAP: return on_bitmap(peer, arrival);
+    case P_COMPRESSED_BITMAP:
+        return on_bitmap(peer, arrival);
     case P_UNPLUG_REMOTE:
         if (arrival->length != 0)
             return -EPROTO;
         consume(peer, 0); /* there is no plug to pull: what has come is on its way already */
         return 0;
-    default: return on_control(peer, arrival);
+    default:
+        return on_control(peer, arrival);
     }
 }
 

@@ -76,21 +76,25 @@ static int on_block_ack(struct peer *peer, uint16_t command, const uint8_t *payl
     switch (command) {
     case P_RECV_ACK:
     case P_WRITE_ACK:
-    case P_RS_WRITE_ACK: return on_write_ack(peer, command, &ack);
-    case P_NEG_ACK: return on_neg_ack(peer, &ack);
-    case P_NEG_DREPLY: return on_neg_dreply(peer, &ack);
+    case P_RS_WRITE_ACK:
+        return on_write_ack(peer, command, &ack);
+    case P_NEG_ACK:
+        return on_neg_ack(peer, &ack);
+    case P_NEG_DREPLY:
+        return on_neg_dreply(peer, &ack);
     case P_NEG_RS_DREPLY:
     case P_RS_CANCEL:
         resync_fetch_refused(peer->engine, be64toh(ack.sector), be32toh(ack.size_bytes) >> 9, command == P_RS_CANCEL);
         return 0;
-    default: return -EPROTO;
+    default:
+        return -EPROTO;
     }
 }
 
 static bool is_block_ack(uint16_t command)
 {
-    return (command >= P_RECV_ACK && command <= P_RS_WRITE_ACK) || (command >= P_NEG_ACK && command <= P_NEG_RS_DREPLY) ||
-           command == P_RS_CANCEL;
+    return (command >= P_RECV_ACK && command <= P_RS_WRITE_ACK) ||
+           (command >= P_NEG_ACK && command <= P_NEG_RS_DREPLY) || command == P_RS_CANCEL;
 }
 
 static int on_packet(struct peer *peer, const struct packet_header *header, const uint8_t *payload)
@@ -100,8 +104,12 @@ static int on_packet(struct peer *peer, const struct packet_header *header, cons
     if (is_block_ack(command))
         return length == sizeof(struct packet_block_ack) ? on_block_ack(peer, command, payload) : -EPROTO;
     switch (command) {
-    case P_PING: peer_send(&peer->meta_out, P_PING_ACK, NULL, 0); return length == 0 ? 0 : -EPROTO;
-    case P_PING_ACK: peer->ping_sent_ns = 0; return length == 0 ? 0 : -EPROTO;
+    case P_PING:
+        peer_send(&peer->meta_out, P_PING_ACK, NULL, 0);
+        return length == 0 ? 0 : -EPROTO;
+    case P_PING_ACK:
+        peer->ping_sent_ns = 0;
+        return length == 0 ? 0 : -EPROTO;
     case P_BARRIER_ACK: {
         struct packet_barrier_ack ack;
         if (length != sizeof ack)
@@ -109,7 +117,9 @@ static int on_packet(struct peer *peer, const struct packet_header *header, cons
         memcpy(&ack, payload, sizeof ack);
         return transfer_log_barrier_acknowledged(peer->engine, le32toh(ack.barrier), be32toh(ack.set_size));
     }
-    default: facts_packet(peer->engine, CORE_SOCKET_META, header, payload); return 0;
+    default:
+        facts_packet(peer->engine, CORE_SOCKET_META, header, payload);
+        return 0;
     }
 }
 
@@ -119,7 +129,8 @@ static int parse(struct peer *peer)
     while (inbox_available(inbox) >= sizeof(struct packet_header)) {
         struct packet_header header;
         memcpy(&header, inbox_peek(inbox), sizeof header);
-        if (header.magic != htobe32(PACKET_MAGIC_100) || be32toh(header.length) > CORE_PAYLOAD_MAX || header.volume != 0)
+        if (header.magic != htobe32(PACKET_MAGIC_100) || be32toh(header.length) > CORE_PAYLOAD_MAX ||
+            header.volume != 0)
             return -EPROTO;
         uint32_t whole = (uint32_t)sizeof header + be32toh(header.length);
         if (inbox_available(inbox) < whole)

@@ -50,7 +50,8 @@ static uint32_t write_flags(const struct core_engine *engine, const struct reque
 
 _Static_assert((uint64_t)UPPER_PART_SECTORS << 9 <= ENGINE_ZEROES_BYTES, "one buffer of zeroes serves any part");
 
-static void put_data(struct peer *peer, struct request *request, struct packet_data data, void *payload, uint32_t length_bytes)
+static void put_data(struct peer *peer, struct request *request, struct packet_data data, void *payload,
+                     uint32_t length_bytes)
 {
     struct {
         struct packet_header header;
@@ -75,7 +76,8 @@ static void put_zeroes(struct peer *peer, struct request *request, struct packet
 void peer_send_write(struct peer *peer, struct request *request)
 {
     struct core_engine *engine = peer->engine;
-    struct packet_data data = data_for(request, request_id(request), ++peer->write_sequence, write_flags(engine, request));
+    struct packet_data data =
+        data_for(request, request_id(request), ++peer->write_sequence, write_flags(engine, request));
     engine->counters.sent_sectors += request->sectors;
     if (request->kind == REQUEST_WRITE)
         put_data(peer, request, data, request->buffer, request->sectors << 9);
@@ -85,7 +87,8 @@ void peer_send_write(struct peer *peer, struct request *request)
         put_data(peer, request, data, engine->zeroes, request->sectors << 9);
 }
 
-void peer_send_block_request(struct peer *peer, uint16_t command, uint64_t sector, uint64_t block_id, uint32_t size_bytes)
+void peer_send_block_request(struct peer *peer, uint16_t command, uint64_t sector, uint64_t block_id,
+                             uint32_t size_bytes)
 {
     struct packet_block_request packet = {
         .sector = htobe64(sector), .block_id = block_id, .size_bytes = htobe32(size_bytes)};
@@ -102,9 +105,9 @@ void peer_send_block(struct peer *peer, uint16_t command, struct request *reques
     struct {
         struct packet_header header;
         struct packet_data data;
-    } __attribute__((packed))
-    packet = {header_for(command, (uint32_t)sizeof(struct packet_data) + request->length_bytes),
-              data_for(request, request->block_id, 0, 0)};
+    }
+    __attribute__((packed)) packet = {header_for(command, (uint32_t)sizeof(struct packet_data) + request->length_bytes),
+                                      data_for(request, request->block_id, 0, 0)};
     outbox_put(&peer->data_out, &packet, sizeof packet);
     outbox_put_payload(&peer->data_out, request, request->buffer, request->length_bytes);
     peer->engine->counters.sent_sectors += request->sectors;

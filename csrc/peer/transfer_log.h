@@ -2,9 +2,10 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A write enters when it is sent and leaves with the BARRIER_ACK of its epoch.  Until then it keeps its extents in the activity log: an extent is
- * never retired while the peer could still lose one of its writes to a power cut.  An epoch is closed by a flush, when it is full, when it has
- * been open for a while, or when the activity log needs its extents back. */
+ * A write enters when it is sent and leaves with the BARRIER_ACK of its epoch.  Until then it keeps its extents in the
+ * activity log: an extent is never retired while the peer could still lose one of its writes to a power cut.  An epoch
+ * is closed by a flush, when it is full, when it has been open for a while, or when the activity log needs its extents
+ * back. */
 #ifndef CSRC_TRANSFER_LOG_H
 #define CSRC_TRANSFER_LOG_H
 
@@ -24,8 +25,8 @@ struct transfer_entry {
     uint32_t sectors;
     uint32_t epoch;
     bool acknowledged;
-    bool refused;            /* NEG_ACK: not on the peer's disk */
-    bool hot;                /* holds references in the activity log */
+    bool refused; /* NEG_ACK: not on the peer's disk */
+    bool hot;     /* holds references in the activity log */
 };
 
 struct transfer_epoch {
@@ -35,14 +36,14 @@ struct transfer_epoch {
 
 struct transfer_log {
     struct transfer_entry *entries;
-    uint64_t in, out;           /* running */
+    uint64_t in, out; /* running */
     uint64_t oldest_unacknowledged;
     struct transfer_epoch *epochs;
     uint64_t epochs_in, epochs_out;
-    uint64_t epoch_since_ns;    /* when the open epoch got its first write */
-    uint32_t epoch;             /* number of the open epoch */
+    uint64_t epoch_since_ns; /* when the open epoch got its first write */
+    uint32_t epoch;          /* number of the open epoch */
     uint32_t epoch_size;
-    uint64_t refused;           /* entries refused by the peer, waiting for an order */
+    uint64_t refused; /* entries refused by the peer, waiting for an order */
 };
 
 int transfer_log_init(struct transfer_log *log);
@@ -59,9 +60,11 @@ void transfer_log_close_epoch(struct core_engine *engine);
 int transfer_log_barrier_acknowledged(struct core_engine *engine, uint32_t number, uint32_t size);
 /* Everything up to this epoch is stable when its ack is in; 0: nothing is unstable. */
 bool transfer_log_is_stable(const struct transfer_log *log, uint32_t epoch);
-uint64_t transfer_log_unacknowledged_since_ns(struct transfer_log *log); /* when the oldest write without an ack was sent; 0: none */
-uint64_t transfer_log_held(const struct transfer_log *log);              /* writes without an ack */
-/* The peer is lost and the new generation is durable: what is unstable is out of sync, and what waited for the peer goes on. */
+uint64_t transfer_log_unacknowledged_since_ns(
+    struct transfer_log *log);                              /* when the oldest write without an ack was sent; 0: none */
+uint64_t transfer_log_held(const struct transfer_log *log); /* writes without an ack */
+/* The peer is lost and the new generation is durable: what is unstable is out of sync, and what waited for the peer
+ * goes on. */
 void transfer_log_release(struct core_engine *engine);
 /* Connected: only what the peer refused. */
 void transfer_log_release_refused(struct core_engine *engine);

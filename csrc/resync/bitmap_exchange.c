@@ -2,8 +2,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Packed runs (COMPRESSED_BITMAP) or plain words (BITMAP); a packet is made only when there is room for it, so a large map never fills the outbox.  The
- * plain form ends with an empty packet, the packed form with the run that reaches the end (8.4 drbd_send_bitmap, receive_bitmap). */
+ * Packed runs (COMPRESSED_BITMAP) or plain words (BITMAP); a packet is made only when there is room for it, so a large
+ * map never fills the outbox.  The plain form ends with an empty packet, the packed form with the run that reaches the
+ * end (8.4 drbd_send_bitmap, receive_bitmap). */
 #include <errno.h>
 
 #include "bitmap.h"
@@ -93,7 +94,8 @@ static int merge_plain(struct core_engine *engine, const uint8_t *payload, uint3
     return words == 0 ? 1 : 0;
 }
 
-int bitmap_exchange_received(struct core_engine *engine, uint16_t command, const uint8_t *payload, uint32_t length_bytes)
+int bitmap_exchange_received(struct core_engine *engine, uint16_t command, const uint8_t *payload,
+                             uint32_t length_bytes)
 {
     struct peer *peer = &engine->peer;
     if (engine->disk.bitmap == NULL)

@@ -62,7 +62,8 @@ void resync_request_over(struct request *request)
     answer_stop(engine);
 }
 
-/* A fetch that waits for its reply never gets one.  Those whose block is being written end by themselves, unanswered. */
+/* A fetch that waits for its reply never gets one.  Those whose block is being written end by themselves, unanswered.
+ */
 void resync_peer_lost(struct core_engine *engine)
 {
     struct resync *resync = &engine->resync;

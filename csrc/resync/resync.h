@@ -12,24 +12,24 @@
 
 struct core_engine;
 
-#define RESYNC_BLOCK_SECTORS 2048u /* 1 MiB asked for at once, at most */
-#define RESYNC_REFILL_NS 20000000ull /* the rate is kept over so long a time */
+#define RESYNC_BLOCK_SECTORS 2048u    /* 1 MiB asked for at once, at most */
+#define RESYNC_REFILL_NS 20000000ull  /* the rate is kept over so long a time */
 #define RESYNC_SAVE_NS 10000000000ull /* what came in sync is written to the bitmap on disk this often */
 
 struct resync {
     bool active;
     bool target;
-    bool finishing;            /* target: flushing, writing the bitmap */
-    uint64_t stop_token;       /* answered when in_flight is 0 */
+    bool finishing;      /* target: flushing, writing the bitmap */
+    uint64_t stop_token; /* answered when in_flight is 0 */
     uint64_t cursor_bit;
-    uint64_t failed_bits;      /* the source could not read them: left out of sync */
+    uint64_t failed_bits; /* the source could not read them: left out of sync */
     uint64_t cleared_this_pass;
-    uint32_t in_flight;        /* requests */
+    uint32_t in_flight; /* requests */
     uint32_t in_flight_sectors;
     uint32_t window_sectors;
-    uint32_t rate_kib_s;       /* 0: no limit */
-    uint64_t budget_sectors;   /* left of the rate */
-    uint64_t budget_ns;        /* when it was filled up last */
+    uint32_t rate_kib_s;     /* 0: no limit */
+    uint64_t budget_sectors; /* left of the rate */
+    uint64_t budget_ns;      /* when it was filled up last */
     uint64_t saved_ns;
 };
 
@@ -44,7 +44,7 @@ void resync_request_over(struct request *request); /* leaves the window, and end
 
 /* target */
 void resync_target_pump(struct core_engine *engine);
-void resync_fetch_arrived(struct request *request);  /* its payload is complete */
+void resync_fetch_arrived(struct request *request); /* its payload is complete */
 void resync_fetch_refused(struct core_engine *engine, uint64_t sector, uint32_t sectors, bool try_again);
 void resync_write_done(struct request *request);
 /* source */
@@ -56,12 +56,13 @@ struct bitmap_exchange {
     bool sending;
     bool packed;
     uint64_t token;
-    uint64_t bit, word;        /* where the next packet begins */
+    uint64_t bit, word; /* where the next packet begins */
 };
 void bitmap_exchange_send(struct core_engine *engine, uint64_t token, bool packed);
 void bitmap_exchange_pump(struct core_engine *engine);
 void bitmap_exchange_drop(struct core_engine *engine);
 /* A bitmap packet came; 0, 1: that was the last one, or -EPROTO. */
-int bitmap_exchange_received(struct core_engine *engine, uint16_t command, const uint8_t *payload, uint32_t length_bytes);
+int bitmap_exchange_received(struct core_engine *engine, uint16_t command, const uint8_t *payload,
+                             uint32_t length_bytes);
 
 #endif

@@ -2,8 +2,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The block keeps its place (RS_READ) from before it is read until its reply stands in the stream: a write that comes meanwhile waits, so whatever
- * follows the reply in the stream is newer than the reply. */
+ * The block keeps its place (RS_READ) from before it is read until its reply stands in the stream: a write that comes
+ * meanwhile waits, so whatever follows the reply in the stream is newer than the reply. */
 #include <errno.h>
 
 #include "container.h"

@@ -2,9 +2,10 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A block takes its place (RS_FETCH) before it is asked for and keeps it until it is written: an application's write to it waits.  The reply takes a
- * second place (RS_WRITE) when it arrives, behind whatever the peer wrote to the block before it in the stream.  Its bit is clear in memory when the
- * disk has the block; on disk only after a flush (bitmap_pages.h). */
+ * A block takes its place (RS_FETCH) before it is asked for and keeps it until it is written: an application's write to
+ * it waits.  The reply takes a second place (RS_WRITE) when it arrives, behind whatever the peer wrote to the block
+ * before it in the stream.  Its bit is clear in memory when the disk has the block; on disk only after a flush
+ * (bitmap_pages.h). */
 #include <assert.h>
 #include <errno.h>
 
@@ -151,7 +152,8 @@ void resync_fetch_arrived(struct request *request)
 {
     request->flags |= REQUEST_HAS_WRITE_PLACE;
     request->write_place.go = write_place_free;
-    if (ordering_enter(&request->engine->ordering, &request->write_place, ORDER_RS_WRITE, request->sector, request->sectors))
+    if (ordering_enter(&request->engine->ordering, &request->write_place, ORDER_RS_WRITE, request->sector,
+                       request->sectors))
         write_place_free(&request->write_place);
 }
 

@@ -11,11 +11,16 @@
 static uint32_t waits_for(uint32_t kind)
 {
     switch ((enum order_kind)kind) {
-    case ORDER_APP_WRITE: return ORDER_APP_WRITE | ORDER_PEER_WRITE | ORDER_RS_READ | ORDER_RS_FETCH | ORDER_RS_WRITE;
-    case ORDER_PEER_WRITE: return ORDER_APP_WRITE | ORDER_PEER_WRITE | ORDER_RS_READ | ORDER_RS_WRITE;
-    case ORDER_RS_READ: return ORDER_APP_WRITE | ORDER_PEER_WRITE;
-    case ORDER_RS_FETCH: return ORDER_APP_WRITE | ORDER_PEER_WRITE | ORDER_RS_WRITE;
-    case ORDER_RS_WRITE: return ORDER_PEER_WRITE;
+    case ORDER_APP_WRITE:
+        return ORDER_APP_WRITE | ORDER_PEER_WRITE | ORDER_RS_READ | ORDER_RS_FETCH | ORDER_RS_WRITE;
+    case ORDER_PEER_WRITE:
+        return ORDER_APP_WRITE | ORDER_PEER_WRITE | ORDER_RS_READ | ORDER_RS_WRITE;
+    case ORDER_RS_READ:
+        return ORDER_APP_WRITE | ORDER_PEER_WRITE;
+    case ORDER_RS_FETCH:
+        return ORDER_APP_WRITE | ORDER_PEER_WRITE | ORDER_RS_WRITE;
+    case ORDER_RS_WRITE:
+        return ORDER_PEER_WRITE;
     }
     return 0;
 }
@@ -44,7 +49,8 @@ void ordering_init(struct ordering *ordering)
     ordering->arrivals = 0;
 }
 
-bool ordering_enter(struct ordering *ordering, struct place *place, enum order_kind kind, uint64_t sector, uint64_t sectors)
+bool ordering_enter(struct ordering *ordering, struct place *place, enum order_kind kind, uint64_t sector,
+                    uint64_t sectors)
 {
     place->interval.sector = sector;
     place->interval.sectors = sectors;

@@ -1,7 +1,7 @@
 /* test_engine.c - the data plane end to end: two engines, one NBD client, no control plane.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later */
-#include "engine_pair.h"
+#include "one_client.h"
 
 static enum core_io io_kind;
 
@@ -74,7 +74,7 @@ static void a_read_gives_what_was_written(void)
     read_all(fd, back, sizeof back);
     check(memcmp(block, back, sizeof back) == 0);
     check(core_reads(primary.engine, CORE_READS_PEER) == 0);
-    check(core_peer_accept(secondary.engine, CORE_ACCEPT_WRITES | CORE_ACCEPT_READS) == 0);
+    node_accept(&secondary, CORE_ACCEPT_WRITES | CORE_ACCEPT_READS);
     nbd_request(fd, 0, 0, 1 << 20, sizeof back, NULL);
     check(nbd_reply(fd) == 0);
     read_all(fd, back, sizeof back);
@@ -136,8 +136,8 @@ static void the_first_write_waits_for_the_gate(void)
 
 static void give_and_take_bitmaps(struct node *source, struct node *target)
 {
-    check(core_peer_accept(source->engine, CORE_ACCEPT_BITMAP | CORE_ACCEPT_RESYNC) == 0);
-    check(core_peer_accept(target->engine, CORE_ACCEPT_BITMAP | CORE_ACCEPT_WRITES) == 0);
+    node_accept(source, CORE_ACCEPT_BITMAP | CORE_ACCEPT_RESYNC);
+    node_accept(target, CORE_ACCEPT_BITMAP | CORE_ACCEPT_WRITES);
     check(core_bitmap_send(source->engine, ++source->token, 1) == 0);
     check(node_done(source) == 0);
     struct core_fact fact = node_await(target, CORE_FACT_BITMAP_RECEIVED, 0);
@@ -237,10 +237,9 @@ static void a_packet_that_is_not_allowed_loses_the_peer(void)
 {
     struct node primary, secondary;
     pair_start(&primary, &secondary);
-    check(core_peer_accept(secondary.engine, 0) == 0);
+    node_accept(&secondary, 0);
     int fd = nbd_connect(&primary);
     char block[4096] = {0};
-    usleep(20000);
     nbd_request(fd, 1, 0, 0, sizeof block, block);
     check(node_await(&secondary, CORE_FACT_PEER_LOST, 0).result == CORE_LOST_PROTOCOL);
     struct core_fact lost = node_await(&primary, CORE_FACT_PEER_LOST, 0);

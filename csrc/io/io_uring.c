@@ -6,14 +6,10 @@
  * marks completions that nobody waits for.  The ring is made disabled and is enabled by the thread that first turns it,
  * since that thread is then the single issuer, whoever called io_new.  Completions are run when we ask for them
  * (DEFER_TASKRUN) and not by interrupting us; IORING_SQ_TASKRUN says that there are some, so that looking without
- * waiting needs no system call.
- *
- * A non-blocking socket makes io_uring answer -EAGAIN where it would otherwise wait for the socket by itself.  Such a
- * socket is made blocking at the first -EAGAIN: nobody blocks on it, and it is ours. */
+ * waiting needs no system call. */
 #include "io.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -188,14 +184,6 @@ static int hand_over_and_wait(struct uring *self, uint64_t deadline_ns)
     return forgive(io_uring_submit_and_wait_timeout(&self->ring, &cqe, 1, &timeout, NULL));
 }
 
-/* True: it was non-blocking, now it is not, and the operation is worth another try. */
-static bool make_blocking(int32_t fd)
-{
-    int flags = fcntl(fd, F_GETFL);
-
-    return flags >= 0 && (flags & O_NONBLOCK) != 0 && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0;
-}
-
 static void complete(struct uring *self, struct io_op *op, int32_t result)
 {
     if (io_is_disk(op)) {
@@ -205,7 +193,7 @@ static void complete(struct uring *self, struct io_op *op, int32_t result)
             uring_queue(&self->io, op);
         return;
     }
-    if (result == -EINTR || (result == -EAGAIN && make_blocking(op->fd))) {
+    if (result == -EINTR || result == -EAGAIN) {
         if ((op->flags & IO_CANCELLED) == 0) {
             uring_queue(&self->io, op);
             return;

@@ -120,9 +120,9 @@ static void agrees_with_the_model_under_random_operations(void)
     CHECK_EQUAL(bitmap_new(MODEL_SECTORS, &bitmap), 0);
     CHECK_EQUAL(bitmap_bits(bitmap), model_bits());
     CHECK_EQUAL(bitmap_pages(bitmap), MODEL_PAGES);
-    for (int round = 0; round < 400; round++) {
+    for (int round = 0; round < 200; round++) {
         random_operation(bitmap, model, &state);
-        if (round % 8 == 0)
+        if (round % 10 == 0)
             compare(bitmap, model);
     }
     bitmap_free(bitmap);
@@ -197,6 +197,25 @@ static void dirty_pages_are_found_by_their_reason(void)
     bitmap_free(bitmap);
 }
 
+static void a_search_passes_over_whole_pages(void)
+{
+    struct bitmap *bitmap;
+    uint64_t bits = 4ull * BITMAP_PAGE_BITS;
+
+    CHECK_EQUAL(bitmap_new(8 * bits, &bitmap), 0);
+    bitmap_set(bitmap, 8 * (bits - BITMAP_PAGE_BITS), 8); /* the first bit of the last page */
+    CHECK_EQUAL(bitmap_next(bitmap, 5), bits - BITMAP_PAGE_BITS);
+    CHECK(!bitmap_any(bitmap, 8 * 5, 8 * (bits - BITMAP_PAGE_BITS - 5)), "a bit behind the range counts");
+    CHECK(bitmap_any(bitmap, 8 * 5, 8 * (bits - BITMAP_PAGE_BITS - 5) + 1), "the last bit of the range does not count");
+    bitmap_set(bitmap, 0, 8 * bits);
+    bitmap_clear(bitmap, 8 * (bits - BITMAP_PAGE_BITS), 8);
+    CHECK_EQUAL(bitmap_next_clear(bitmap, 5), bits - BITMAP_PAGE_BITS);
+    CHECK_EQUAL(bitmap_run(bitmap, 5, UINT64_MAX), bits - BITMAP_PAGE_BITS - 5);
+    CHECK_EQUAL(bitmap_run(bitmap, bits - BITMAP_PAGE_BITS, 9), 0);
+    CHECK_EQUAL(bitmap_run(bitmap, bits, 9), 0);
+    bitmap_free(bitmap);
+}
+
 static void words_of_the_wire_are_merged_and_copied(void)
 {
     uint8_t words[5 * 8] = {0x01, 0, 0, 0, 0, 0, 0, 0x80};
@@ -240,6 +259,7 @@ int main(void)
     sets_outwards_and_clears_inwards();
     a_page_from_disk_replaces_and_is_clean();
     dirty_pages_are_found_by_their_reason();
+    a_search_passes_over_whole_pages();
     words_of_the_wire_are_merged_and_copied();
     a_failed_allocation_leaves_nothing_behind();
     return 0;

@@ -170,6 +170,29 @@ static void a_read_across_the_end_is_an_error(uint32_t kind, const char *folder)
     close(fd);
 }
 
+static void a_disk_in_memory_is_served_at_once(uint32_t kind)
+{
+    uint8_t buffer[512] = {0};
+    struct io *io = new_io(kind);
+    int fd = open_disk("/dev/shm", O_RDWR), device = open("/dev/null", O_RDWR | O_CLOEXEC);
+    struct operation write_op = operation_new();
+
+    CHECK_EQUAL(io_disk_add(io, fd), 0);
+    CHECK_EQUAL(io->memory_fd_count, 1);
+    CHECK_EQUAL(io_disk_add(io, device), 0); /* its name stands on a tmpfs, its data do not */
+    CHECK_EQUAL(io->memory_fd_count, 1);
+    io_write(io, &write_op.op, fd, buffer, sizeof(buffer), 0, true);
+    CHECK_EQUAL(write_op.done_count, 0);
+    CHECK_EQUAL(io_turn(io, UINT64_MAX), 1);
+    CHECK_EQUAL(write_op.result, sizeof(buffer));
+    io_disk_remove(io, device);
+    io_disk_remove(io, fd);
+    CHECK_EQUAL(io->memory_fd_count, 0);
+    io_free(io);
+    close(device);
+    close(fd);
+}
+
 static void transfers_are_continued_until_whole(void)
 {
     uint8_t buffer[4096];
@@ -392,6 +415,34 @@ static void what_is_cancelled_is_done_soon(uint32_t kind)
     close(event_fd);
 }
 
+/* One socket, waited for in both directions: what ends one wait must not forget the other. */
+static void both_directions_of_a_socket_wait_at_once(uint32_t kind)
+{
+    enum { BYTES = 4 << 20 };
+    uint8_t *buffer = calloc(1, BYTES);
+    char byte;
+    struct iovec much = {.iov_base = buffer, .iov_len = BYTES}, one = {.iov_base = &byte, .iov_len = 1};
+    struct operation receive = operation_new(), fill_up = operation_new(), blocked = operation_new();
+    struct io *io = new_io(kind);
+    int fds[2];
+
+    open_pair(fds, SOCK_NONBLOCK);
+    io_receive(io, &receive.op, fds[0], &one, 1);
+    io_send(io, &fill_up.op, fds[0], &much, 1);
+    CHECK(result_of(io, &fill_up) > 0 && fill_up.result < BYTES, "%d bytes at once", fill_up.result);
+    io_send(io, &blocked.op, fds[0], &much, 1);
+    CHECK_EQUAL(io_turn(io, io_clock_ns() + 2 * MS), 0);
+    CHECK_EQUAL(send(fds[1], "a", 1, 0), 1);
+    CHECK_EQUAL(result_of(io, &receive), 1);
+    CHECK_EQUAL(blocked.done_count, 0);
+    CHECK(recv(fds[1], buffer, (size_t)fill_up.result, MSG_WAITALL | MSG_DONTWAIT) > 0, "nothing to receive");
+    CHECK(result_of(io, &blocked) > 0, "send: %d", blocked.result);
+    io_free(io);
+    close(fds[0]);
+    close(fds[1]);
+    free(buffer);
+}
+
 static void a_number_that_is_given_to_another_socket_is_no_confusion(uint32_t kind)
 {
     char bytes[4];
@@ -517,6 +568,8 @@ static void every_behaviour(uint32_t kind)
 {
     a_disk_reads_back_what_was_written(kind, "/dev/shm", O_RDWR);
     a_disk_reads_back_what_was_written(kind, "/var/tmp", O_RDWR);
+    a_disk_reads_back_what_was_written(kind, "/var/tmp", O_DIRECT);
+    a_disk_in_memory_is_served_at_once(kind);
     a_disk_flushes_zeroes_and_punches(kind, "/dev/shm", true);
     a_disk_flushes_zeroes_and_punches(kind, "/var/tmp", false);
     a_read_across_the_end_is_an_error(kind, "/dev/shm");
@@ -529,6 +582,7 @@ static void every_behaviour(uint32_t kind)
     a_long_stream_arrives_whole(kind, 0);
     a_long_stream_arrives_whole(kind, SOCK_NONBLOCK);
     what_is_cancelled_is_done_soon(kind);
+    both_directions_of_a_socket_wait_at_once(kind);
     a_number_that_is_given_to_another_socket_is_no_confusion(kind);
     a_turn_sleeps_until_its_deadline_and_no_longer(kind);
     an_eventfd_wakes_a_sleeping_turn(kind);

@@ -46,8 +46,8 @@ bool outbox_is_empty(const struct outbox *outbox)
 
 bool outbox_has_room(const struct outbox *outbox)
 {
-    return outbox->segments_in - outbox->segments_out < outbox->segments_size / 4 * 3 &&
-           outbox->bytes_in - outbox->bytes_out < outbox->bytes_size / 4 * 3;
+    return outbox->segments_in - outbox->segments_out < outbox->segments_size / 4 * 3ull &&
+           outbox->bytes_in - outbox->bytes_out < outbox->bytes_size / 4 * 3ull;
 }
 
 static struct segment *segment_new(struct outbox *outbox)

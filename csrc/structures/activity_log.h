@@ -2,12 +2,14 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Before a write to an extent is submitted, a durable transaction names the extent; before a slot is reused, the bitmap page of the extent it
- * named is durable.  This file answers what must be written and where; the engine writes it, in that order.
+ * Before a write to an extent is submitted, a durable transaction names the extent; before a slot is reused, the bitmap
+ * page of the extent it named is durable.  This file answers what must be written and where; the engine writes it, in
+ * that order.
  *
- * A write: activity_log_get for its extent.  True: hot and durable, a reference is taken.  False: cold; activity_log_want queues it for the next
- * transaction.  When no transaction is under way and one is wanted: activity_log_prepare (names the evicted extents: their bitmap pages first),
- * write + flush the block, activity_log_commit; then the waiting writes ask again.  activity_log_put when the write is stable everywhere. */
+ * A write: activity_log_get for its extent.  True: hot and durable, a reference is taken.  False: cold;
+ * activity_log_want queues it for the next transaction.  When no transaction is under way and one is wanted:
+ * activity_log_prepare (names the evicted extents: their bitmap pages first), write + flush the block,
+ * activity_log_commit; then the waiting writes ask again.  activity_log_put when the write is stable everywhere. */
 #ifndef CSRC_ACTIVITY_LOG_H
 #define CSRC_ACTIVITY_LOG_H
 
@@ -15,7 +17,7 @@
 #include <stdint.h>
 
 #define ACTIVITY_LOG_BLOCK_BYTES 4096
-#define ACTIVITY_LOG_UPDATES 64      /* slots that one transaction may change */
+#define ACTIVITY_LOG_UPDATES 64          /* slots that one transaction may change */
 #define ACTIVITY_LOG_EXTENT_SECTORS 8192 /* 4 MiB */
 
 struct activity_log;
@@ -37,14 +39,16 @@ int activity_log_want(struct activity_log *log, uint32_t extent);
 void activity_log_put(struct activity_log *log, uint32_t extent);
 
 bool activity_log_wants_transaction(const struct activity_log *log); /* something is pending and none is under way */
-/* Builds the next transaction: fills block, *offset_bytes (from the start of the log on disk), evicted[] and *evicted_count. */
-void activity_log_prepare(struct activity_log *log, void *block, uint64_t *offset_bytes, uint32_t evicted[ACTIVITY_LOG_UPDATES],
-                          uint32_t *evicted_count);
+/* Builds the next transaction: fills block, *offset_bytes (from the start of the log on disk), evicted[] and
+ * *evicted_count. */
+void activity_log_prepare(struct activity_log *log, void *block, uint64_t *offset_bytes,
+                          uint32_t evicted[ACTIVITY_LOG_UPDATES], uint32_t *evicted_count);
 void activity_log_commit(struct activity_log *log); /* durable: the pending extents are hot */
 
-uint32_t activity_log_hot(const struct activity_log *log);   /* extents in the set now */
+uint32_t activity_log_hot(const struct activity_log *log);    /* extents in the set now */
 uint32_t activity_log_in_use(const struct activity_log *log); /* with references */
-/* Makes every extent without a reference leave: true while another transaction is wanted for that (prepare/commit as above). */
+/* Makes every extent without a reference leave: true while another transaction is wanted for that (prepare/commit as
+ * above). */
 bool activity_log_retire(struct activity_log *log);
 
 #endif

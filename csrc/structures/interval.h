@@ -10,8 +10,8 @@
 
 struct interval {
     uint64_t sector;
-    uint64_t sectors; /* > 0 */
-    uint32_t kind;    /* one bit, the caller's meaning */
+    uint64_t sectors;  /* > 0 */
+    uint32_t kind;     /* one bit, the caller's meaning */
     uint32_t priority; /* the tree's */
     uint64_t end_max;
     struct interval *left, *right, *parent;

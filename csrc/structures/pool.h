@@ -13,7 +13,8 @@
 
 struct pool;
 
-/* bytes: a multiple of POOL_BLOCK_MAX.  lock: mlock it; a refusal (-EPERM, -ENOMEM of the limit) is not an error, pool_locked tells. */
+/* bytes: a multiple of POOL_BLOCK_MAX.  lock: mlock it; a refusal (-EPERM, -ENOMEM of the limit) is not an error,
+ * pool_locked tells. */
 int pool_new(uint64_t bytes, bool lock, struct pool **pool);
 void pool_free(struct pool *pool);
 bool pool_locked(const struct pool *pool);

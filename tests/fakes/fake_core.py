@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -132,12 +133,11 @@ def _prototypes() -> tuple[dict[str, str], set[str]]:
     """Read the order functions' types out of core_api.h, so that a fake call has the real number of arguments."""
     types: dict[str, str] = {}
     with_token: set[str] = set()
-    for line in CORE_API.read_text(encoding="utf-8").splitlines():
-        if line.startswith("int core_") and "(core_engine *engine" in line:
-            name = line[4 : line.index("(")]
-            types[name] = "int(*)" + line[line.index("(") : line.index(";")]
-            if "uint64_t token" in line:
-                with_token.add(name)
+    declaration = re.compile(r"^int (core_\w+)(\(core_engine \*engine[^;]*);", re.MULTILINE)
+    for name, arguments in declaration.findall(CORE_API.read_text(encoding="utf-8")):
+        types[name] = "int(*)" + arguments
+        if "uint64_t token" in arguments:
+            with_token.add(name)
     return types, with_token
 
 

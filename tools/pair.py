@@ -191,6 +191,11 @@ class Node:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(entry.name), signal.SIGKILL)
 
+    def logged(self, words: str) -> list[str]:
+        """Return the sentences of the daemon's log that contain `words`, without time and level."""
+        lines = (self.state_directory / f"{RESOURCE}.log").read_text(encoding="utf-8").splitlines()
+        return [line.split(": ", 1)[1].split(" (rule:")[0] for line in lines if words in line]
+
     def log(self) -> str:
         """Return the end of what the daemon logged, for a failure's message."""
         logs = sorted(self.directory.rglob("*log*"))

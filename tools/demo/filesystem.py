@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pair import Node, wait_until
@@ -50,15 +50,14 @@ class Filesystem:
     fuse: subprocess.Popen[bytes] | None = None
     loop: str = ""
     is_mounted: bool = False
-    files: list[Path] = field(default_factory=list)
 
     @property
     def root(self) -> Path:
         """Where the files are."""
         return self.directory / "mnt"
 
-    def mount(self, *, make: bool) -> None:
-        """Attach the device and mount it, with a fresh ext4 if `make`. Raises NoFilesystemError."""
+    def attach(self) -> None:
+        """Make the device a block device. Raises NoFilesystemError."""
         point = self.directory / "fuse"
         for place in (point, self.root):
             place.mkdir(parents=True, exist_ok=True)
@@ -69,8 +68,15 @@ class Filesystem:
         except TimeoutError as error:
             raise NoFilesystemError(str(error)) from None
         self.loop = _run("losetup", "--find", "--show", "--direct-io=on", point / "nbd")
-        if make:
-            _run("mkfs.ext4", "-q", "-F", self.loop)
+
+    def make(self) -> None:
+        """Write an ext4 on it, complete: nothing is left for the kernel to initialise later."""
+        self.attach()
+        _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.loop)
+
+    def mount(self) -> None:
+        """Attach and mount it. Raises NoFilesystemError."""
+        self.attach()
         _run("mount", "-t", "ext4", self.loop, self.root)
         self.is_mounted = True
 

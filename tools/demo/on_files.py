@@ -11,6 +11,7 @@ from pair import Node, wait_until
 PROJECT = Path(__file__).resolve().parent.parent.parent
 FOLDERS = ("src", "csrc", "nbd", "docs")
 BEFORE_THE_KILL = 60
+ATTACH = "nbdfuse fuse --unix nbd.sock & LOOP=$(losetup --find --show fuse/nbd)"
 
 
 class FileLoad:
@@ -36,12 +37,19 @@ class FileLoad:
             raise RuntimeError("nothing is mounted")
         return self.filesystem.root
 
-    def open(self, node: Node, *, first: bool) -> str:
+    def prepare(self, node: Node) -> str:
+        """Make a filesystem on the node's device; return what was done, as a command line."""
+        filesystem = Filesystem(node, self.directory / "fresh")
+        self.filesystem = filesystem
+        filesystem.make()
+        self.close()
+        return f"{ATTACH}; mkfs.ext4 $LOOP"
+
+    def open(self, node: Node) -> str:
         """Mount the node's device; return what was done, as a command line."""
         self.filesystem = Filesystem(node, self.directory / f"mount-{node.name}")
-        self.filesystem.mount(make=first)
-        make = "mkfs.ext4 $LOOP; " if first else ""
-        return f"nbdfuse fuse --unix nbd.sock & LOOP=$(losetup --find --show fuse/nbd); {make}mount $LOOP mnt"
+        self.filesystem.mount()
+        return f"{ATTACH}; mount $LOOP mnt"
 
     def close(self) -> None:
         """Unmount, also after the device has died."""

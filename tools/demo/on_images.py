@@ -6,6 +6,7 @@ hold either; nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 import time
@@ -36,10 +37,15 @@ class ImageLoad:
         """How many blocks are known to be durable."""
         return IMAGE_BYTES // BLOCK_BYTES if self.allowed else 0
 
-    def open(self, node: Node, *, first: bool) -> str:
+    def prepare(self, node: Node) -> str:
+        """Look at the device as a foreign program does; return what was typed."""
+        subprocess.run(["nbdinfo", node.uri], check=True, capture_output=True, timeout=30)
+        return "nbdinfo nbd+unix:///?socket=nbd.sock"
+
+    def open(self, node: Node) -> str:
         """Use the node's device; return what will be typed."""
         self.node = node
-        return "nbdinfo nbd+unix:///?socket=nbd.sock" if first else "nbdcopy nbd+unix:///?socket=nbd.sock -"
+        return "nbdcopy image nbd+unix:///?socket=nbd.sock"
 
     def close(self) -> None:
         """Leave the device."""
@@ -76,11 +82,11 @@ class ImageLoad:
         """End the copy; return what ended it."""
         if self.copier is None:
             return ""
-        try:
-            code = self.copier.wait(30)
-        except subprocess.TimeoutExpired:
-            self.copier.kill()
-            code = self.copier.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.copier.wait(1)  # it ends by itself where its server has died
+        code = self.copier.poll()
+        self.copier.kill()
+        self.copier.wait()
         self.copier = None
         return f"nbdcopy exited with {code}" if code else ""
 

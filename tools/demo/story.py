@@ -46,9 +46,15 @@ class Story:
             node.name, f"[bold]all {count} acknowledged {unit} are there[/], compared in {seconds:.1f} s"
         )
 
-    def open(self, node: Node, *, first: bool = False) -> None:
+    def open(self, node: Node) -> None:
         """Put the load on the node's device."""
-        self.timeline.command(node.name, self.load.open(node, first=first))
+        self.timeline.command(node.name, self.load.open(node))
+
+    def hand_over(self, giver: Node, taker: Node) -> None:
+        """Make the giver Secondary as soon as nobody uses its device, and the taker Primary."""
+        self.pair.wait_for(lambda: not giver.status().raw["devices"][0]["open"], "the device to be closed")
+        self.say(giver, "secondary", RESOURCE)
+        self.say(taker, "primary", RESOURCE)
 
     def begin(self) -> None:
         """Act one: fresh disks, two daemons, the first full sync."""
@@ -61,15 +67,21 @@ class Story:
             self.say(node, "up", RESOURCE)
         self.pair.wait_for(lambda: all(n.status().connection == "Connected" for n in self.pair.nodes), "the connection")
         self.timeline.state(castor.name, castor.status())
-        self.say(castor, "primary", "--force", RESOURCE)
+        self.first_sync(pollux, castor)
+        self.timeline.command(pollux.name, self.load.prepare(pollux))
+        self.hand_over(pollux, castor)
+        self.timeline.state(castor.name, castor.status())
+
+    def first_sync(self, source: Node, target: Node) -> None:
+        """Say once which disk is the good one."""
+        self.say(source, "primary", "--force", RESOURCE)
         began = time.monotonic()
-        self.timeline.watch(pollux.name, pollux.status, "first full sync", 300)
+        self.timeline.watch(target.name, target.status, "first full sync", 300)
         seconds = time.monotonic() - began
         self.pair.wait_in_sync()
-        self.size_bytes = self.device_bytes(castor)
+        self.size_bytes = self.device_bytes(source)
         mib = self.size_bytes / MIB
-        self.timeline.fact(pollux.name, f"first full sync: {mib:.0f} MiB in {seconds:.1f} s, {mib / seconds:.0f} MiB/s")
-        self.timeline.state(castor.name, castor.status())
+        self.timeline.fact(target.name, f"first full sync: {mib:.0f} MiB in {seconds:.1f} s, {mib / seconds:.0f} MiB/s")
 
     @staticmethod
     def device_bytes(node: Node) -> int:
@@ -81,7 +93,7 @@ class Story:
         """Act two: write, and kill castor's daemon in the middle of it."""
         castor = self.pair.castor
         self.timeline.chapter("Castor writes, and dies of it")
-        self.open(castor, first=True)
+        self.open(castor)
         self.timeline.fact(castor.name, f"wrote {self.load.write()}")
         self.load.start()
         self.timeline.fact(castor.name, "goes on writing in the background")
@@ -117,11 +129,12 @@ class Story:
         self.pair.wait_in_sync()
         self.load.stop()
         self.copied_mib = int(castor.status().peer_device["received"]) / KIB_PER_MIB
-        whole = self.size_bytes / MIB
-        self.timeline.fact(
-            castor.name,
-            f"got {self.copied_mib:.1f} MiB, resync and new writes together, of a disk of {whole:.0f} MiB",
+        for sentence in castor.logged("Began resync as SyncTarget")[-1:]:
+            self.timeline.fact(castor.name, f"its log says: {sentence}")
+        what = (
+            f"{self.copied_mib:.1f} MiB, resync and new writes together, of a disk of {self.size_bytes / MIB:.0f} MiB"
         )
+        self.timeline.fact(castor.name, f"was sent {what}")
         self.timeline.state(pollux.name, pollux.status())
 
     def swap_roles(self) -> None:
@@ -130,9 +143,7 @@ class Story:
         self.timeline.chapter("The roles are swapped")
         self.expect_nothing_lost(pollux)
         self.load.close()
-        self.pair.wait_for(lambda: not pollux.status().raw["devices"][0]["open"], "the device to be closed")
-        self.say(pollux, "secondary", RESOURCE)
-        self.say(castor, "primary", RESOURCE)
+        self.hand_over(pollux, castor)
         self.open(castor)
         self.expect_nothing_lost(castor)
         self.timeline.fact(castor.name, f"wrote {self.load.write_more()}")

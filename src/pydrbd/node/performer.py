@@ -3,11 +3,11 @@
 What must hold:
 
 - An effect is finished before the next begins; an event's effects are finished before the next event is looked at. So
-the order in which the rules wrote them is the order in which they become true. - When a `PersistMetadata` (or writing
-the bitmap) fails, the rest of its list is dropped and `MetadataFailed`, which carries it, is the next event, before
-all that wait. - One exception: closing the export waits for writes that may wait for the peer, whose loss only the
-rules can deal with. If the peer is lost meanwhile, that event is dealt with inside; what is left of the outer list
-then skips every order that a newer list has overtaken, a superblock above all.
+the order in which the rules wrote them is the order in which they become true. - When a `PersistMetadata` (or writing the bitmap) fails, the rest of its list is dropped and `MetadataFailed`, which
+  carries it, is the next event, before all that wait.
+- One exception: closing the export waits for writes that are held until the rules have dealt with the loss of the peer,
+  a failed disk or a first write. Such an event is dealt with inside; what is left of the outer list then skips every
+  order that a newer list has overtaken, a superblock above all.
 
 It knows how to queue, not how to do: each kind of effect has a doer in the table that it is given.
 """
@@ -44,6 +44,8 @@ _OVERTAKEN = (
     effects.StopListening,
 )
 """Orders of which the newest counts."""
+_HOLDING = (events.PeerLost, events.FirstWriteHeld, events.DiskFailed)
+"""Events until which the engine holds writes."""
 _OF_A_CONNECTION = (events.PacketReceived, events.BitmapReceived)
 
 
@@ -57,8 +59,8 @@ class Performer:
         self._doers = doers
         self._queue: deque[Event] = deque()
         self._arrived = asyncio.Event()
-        self._lost = asyncio.Event()
-        """Set while a `PeerLost` waits in the queue."""
+        self._urgent = asyncio.Event()
+        """Set while an event that holds writes waits in the queue."""
         self._watchers: set[asyncio.Event] = set()
         self._busy = 0
         self._list_number = 0
@@ -68,8 +70,7 @@ class Performer:
         """Put an event behind those that wait."""
         self._queue.append(event)
         self._arrived.set()
-        if isinstance(event, events.PeerLost):
-            self._lost.set()
+        self._note_urgent()
 
     async def run(self) -> None:
         """Deal with events for ever. What a doer raises, other than `OSError` and the room's own errors, ends it."""
@@ -79,8 +80,7 @@ class Performer:
                 self._arrived.clear()
                 continue
             event = self._queue.popleft()
-            if isinstance(event, events.PeerLost):
-                self._lost.clear()
+            self._note_urgent()
             await self._deal_with(event)
 
     async def settle(self) -> None:
@@ -149,27 +149,36 @@ class Performer:
             doing.cancel()
 
     async def _close_export(self, effect: effects.CloseExport) -> None:
-        """Close the export; deal with the loss of the peer inside, for writes that are held for it must end first."""
+        """Close the export; deal inside with what holds its last writes, for they must end first."""
         closing = asyncio.ensure_future(self._do(effect))
         try:
             while not closing.done():
-                lost = asyncio.ensure_future(self._lost.wait())
-                await asyncio.wait({closing, lost}, return_when=asyncio.FIRST_COMPLETED)
-                if lost.cancel():
-                    continue
+                urgent = asyncio.ensure_future(self._urgent.wait())
+                await asyncio.wait({closing, urgent}, return_when=asyncio.FIRST_COMPLETED)
+                urgent.cancel()
                 if not closing.done():
-                    await self._deal_with(self._take_peer_lost())
+                    await self._deal_with(self._take_urgent())
             closing.result()
         finally:
             closing.cancel()
 
-    def _take_peer_lost(self) -> events.PeerLost:
-        """Take the loss of the peer out of the queue, and the packets of that connection, which mean nothing now."""
-        position, lost = next(
-            (index, event) for index, event in enumerate(self._queue) if isinstance(event, events.PeerLost)
+    def _take_urgent(self) -> Event:
+        """Take the first event that holds writes out of the queue.
+
+        Packets of a connection that is lost go with it: they mean nothing any more.
+        """
+        position, urgent = next(
+            (index, event) for index, event in enumerate(self._queue) if isinstance(event, _HOLDING)
         )
-        before = [event for event in list(self._queue)[:position] if not isinstance(event, _OF_A_CONNECTION)]
-        after = list(self._queue)[position + 1 :]
+        before, after = list(self._queue)[:position], list(self._queue)[position + 1 :]
+        if isinstance(urgent, events.PeerLost):
+            before = [event for event in before if not isinstance(event, _OF_A_CONNECTION)]
         self._queue = deque(before + after)
-        self._lost.clear()
-        return lost
+        self._note_urgent()
+        return urgent
+
+    def _note_urgent(self) -> None:
+        if any(isinstance(event, _HOLDING) for event in self._queue):
+            self._urgent.set()
+        else:
+            self._urgent.clear()

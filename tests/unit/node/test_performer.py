@@ -144,3 +144,25 @@ def test_a_condition_on_the_state_is_awaited():
         running.cancel()
 
     run(body())
+
+
+def test_a_first_write_that_is_held_does_not_keep_the_export_from_closing():
+    async def body() -> None:
+        demote, held = events.Demote(1), events.FirstWriteHeld(7)
+        stage = Stage({demote: [effects.CloseExport(), effects.Answer(1)], held: [effects.SetGate(effects.Gate.OPEN)]})
+        opened = asyncio.Event()
+
+        async def close() -> None:
+            stage.performer.post(held)
+            await opened.wait()
+
+        async def open_gate() -> None:
+            opened.set()
+
+        stage.slow[effects.CloseExport] = close
+        stage.slow[effects.SetGate] = open_gate
+        await stage.play(demote)
+        assert stage.seen == [demote, held]
+        assert effects.Answer(1) in stage.done
+
+    run(body())

@@ -41,6 +41,8 @@ HANDSHAKE_PING_TIMEOUTS = 10
 RETRY_S = 1.0
 """8.4 waits a second after a handshake that failed."""
 SAY_AGAIN_S = 10.0
+SAID_MAX = 100
+"""Strangers from many addresses must not fill the memory either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +354,8 @@ class Connector:
         """Log a sentence, but the same one not again for a while: a stranger must not fill the log."""
         now = asyncio.get_running_loop().time()
         key = sentence.partition(":")[0]
+        if len(self._said) > SAID_MAX:
+            self._said.clear()
         if now >= self._said.get(key, 0.0):
             self._said[key] = now + SAY_AGAIN_S
             log.log(level, "%s", sentence)

@@ -133,6 +133,7 @@ void io_read(struct io *io, struct io_op *op, int32_t fd, void *buffer, uint32_t
     queue_disk(io, op);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a write is this many things */
 void io_write(struct io *io, struct io_op *op, int32_t fd, const void *buffer, uint32_t length_bytes,
               uint64_t offset_bytes, bool fua)
 {

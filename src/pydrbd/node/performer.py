@@ -3,7 +3,8 @@
 What must hold:
 
 - An effect is finished before the next begins; an event's effects are finished before the next event is looked at. So
-the order in which the rules wrote them is the order in which they become true. - When a `PersistMetadata` (or writing the bitmap) fails, the rest of its list is dropped and `MetadataFailed`, which
+  the order in which the rules wrote them is the order in which they become true.
+- When a `PersistMetadata` (or writing the bitmap) fails, the rest of its list is dropped and `MetadataFailed`, which
   carries it, is the next event, before all that wait.
 - One exception: closing the export waits for writes that are held until the rules have dealt with the loss of the peer,
   a failed disk or a first write. Such an event is dealt with inside; what is left of the outer list then skips every

@@ -9,7 +9,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -213,20 +212,21 @@ static void more_operations_than_the_ring_has_entries_all_end(uint32_t kind)
 {
     enum { COUNT = 1000 };
     struct operation *operations = calloc(COUNT, sizeof(*operations));
-    uint8_t buffer[512];
+    uint8_t (*buffers)[512] = calloc(COUNT, sizeof(*buffers));
     struct io *io = NULL;
     int fd = open_disk("/var/tmp", O_RDWR);
 
     CHECK_EQUAL(io_new(kind, 8, &io), 0);
     for (int i = 0; i < COUNT; i++) {
         operations[i] = operation_new();
-        io_read(io, &operations[i].op, fd, buffer, sizeof(buffer), (uint64_t)i * 512);
+        io_read(io, &operations[i].op, fd, buffers[i], sizeof(*buffers), (uint64_t)i * 512);
     }
     for (int i = 0; i < COUNT; i++)
         CHECK_EQUAL(result_of(io, &operations[i]), 512);
     io_free(io);
     close(fd);
     free(operations);
+    free(buffers);
 }
 
 struct chain {

@@ -39,8 +39,8 @@ class ImageLoad:
 
     def prepare(self, node: Node) -> str:
         """Look at the device as a foreign program does; return what was typed."""
-        subprocess.run(["nbdinfo", node.uri], check=True, capture_output=True, timeout=30)
-        return "nbdinfo nbd+unix:///?socket=nbd.sock"
+        subprocess.run(["nbdinfo", "--size", node.uri], check=True, capture_output=True, timeout=30)
+        return "nbdinfo --size nbd+unix:///?socket=nbd.sock"
 
     def open(self, node: Node) -> str:
         """Use the node's device; return what will be typed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,14 @@ class Readiness:
         self._fd = fd
 
     def up(self) -> None:
-        """Say that the daemon is up."""
+        """Say that the daemon is up, to systemd as well if that is who started us (sd_notify)."""
         self._say({"exit": 0, "sentence": ""})
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        if address:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+                # A leading @ means the abstract namespace.
+                notify.connect("\0" + address[1:] if address.startswith("@") else address)
+                notify.send(f"READY=1\nMAINPID={os.getpid()}".encode())
 
     def failed(self, error: StartError) -> None:
         """Say why it is not."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pydrbd.node.process import PidFile, StartError
+from pydrbd.node.process import PidFile, Readiness, StartError
 
 
 def test_the_second_daemon_is_told_who_the_first_is(tmp_path: Path):
@@ -61,3 +62,12 @@ def test_the_starter_hears_how_it_went(tmp_path: Path, what: str, code: int, sen
     assert (result.returncode, result.stderr) == (code, sentence)
     if what == "up":
         assert int((tmp_path / "pid").read_text()) != os.getpid()
+
+
+def test_systemd_hears_that_the_daemon_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(2)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        Readiness(None).up()
+        assert systemd.recv(100).decode().splitlines() == ["READY=1", f"MAINPID={os.getpid()}"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydrbd.model import effects, events
 from pydrbd.model.events import Event
-from pydrbd.model.states import ConnectionState, ReplicationState
+from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
 from pydrbd.node.admin.admin_socket import EXIT_OK, EXIT_USAGE, Reply, Request
 from pydrbd.node.admin.status import Json, as_text
 from pydrbd.node.attachment import new_uuid
@@ -73,6 +73,13 @@ COMMANDS: dict[str, Command] = {
     "resume-sync": Command(events.PauseSync, fixed=(("paused", False),)),
     "down": Command(events.Down, _FORCE, deadline_s=DOWN_DEADLINE_S),
 }
+
+
+def is_settled(state: NodeState) -> bool:
+    """Whether the peers are connected and no resync runs or is about to: one good disk beside a bad one means one."""
+    worth = {state.disk, state.peer_disk}
+    is_due = worth == {DiskState.UP_TO_DATE, DiskState.INCONSISTENT}
+    return state.established and state.replication not in SYNC_STATES and not is_due
 
 
 class Verbs:
@@ -157,7 +164,7 @@ class Verbs:
         return await self._wait(request, lambda state: state.established)
 
     async def _on_wait_sync(self, request: Request) -> Reply:
-        return await self._wait(request, lambda state: state.established and state.replication not in SYNC_STATES)
+        return await self._wait(request, is_settled)
 
     async def _wait(self, request: Request, condition: Callable[[NodeState], bool]) -> Reply:
         """Wait for a state; `timeout_s` 0 is for ever. StandAlone ends it: no connection comes of itself any more."""

@@ -226,8 +226,10 @@ static int begin(struct uring *self)
 
         if (rc < 0)
             return rc;
+        /* Saves a look-up per call.  Only where there is a single issuer: elsewhere a ring that is freed by another
+         * thread would take back that thread's registration of the same number. */
+        (void)io_uring_register_ring_fd(&self->ring);
     }
-    (void)io_uring_register_ring_fd(&self->ring); /* saves a look-up per call; 5.18 and later */
     self->begun = true;
     return 0;
 }

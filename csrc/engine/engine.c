@@ -265,25 +265,30 @@ static void wind_up(struct core_engine *engine)
     disk_free(engine);
 }
 
+int engine_turn(struct core_engine *engine)
+{
+    wait_for_orders(engine);
+    orders_run(engine);
+    if (engine->stopping)
+        return 0;
+    pump(engine);
+    tell_facts(engine);
+    publish_counters(engine);
+    /* An order that came since orders_run has written its eventfd: the wait ends at once. */
+    int rc = io_turn(engine->io, next_deadline_ns(engine));
+    peer_tick(engine);
+    export_tick(engine);
+    return rc;
+}
+
 static void *run(void *argument)
 {
     struct core_engine *engine = argument;
     prctl(PR_SET_NAME, "pydrbd-engine");
     /* The clock and the ring belong to this thread from its first turn on. */
     int rc = io_turn(engine->io, 0);
-    while (rc >= 0 && !engine->stopping) {
-        wait_for_orders(engine);
-        orders_run(engine);
-        if (engine->stopping)
-            break;
-        pump(engine);
-        tell_facts(engine);
-        publish_counters(engine);
-        /* An order that came since orders_run has written its eventfd: the wait ends at once. */
-        rc = io_turn(engine->io, next_deadline_ns(engine));
-        peer_tick(engine);
-        export_tick(engine);
-    }
+    while (rc >= 0 && !engine->stopping)
+        rc = engine_turn(engine);
     wind_up(engine);
     tell_facts(engine);
     publish_counters(engine);

@@ -79,6 +79,8 @@ struct core_engine {
     struct core_counters published;
 };
 
+/* One turn of the thread; 0 or more, or what it can't go on from. */
+int engine_turn(struct core_engine *engine);
 int engine_order_stop(struct core_engine *engine); /* the thread winds up and ends */
 /* Does a write go to the peer now? */
 bool engine_replicates(const struct core_engine *engine);

@@ -60,7 +60,7 @@ lint-python:
 	$(VENV)/ruff check --quiet $(PY_FILES)
 
 lint-c:
-	@printf '%s\n' $(C_SOURCES) | xargs -P $$(nproc) -n 2 sh -c '$(VENV)/clang-tidy --quiet "$$@" -- \
+	@printf '%s\n' $(C_SOURCES) | xargs -P $$(nproc) -n 1 sh -c '$(VENV)/clang-tidy --quiet "$$@" -- \
 	    -std=c11 -D_GNU_SOURCE $(INCLUDES)' clang-tidy
 
 types: ## mypy --strict
@@ -70,7 +70,7 @@ imports: ## who may know whom
 	$(VENV)/lint-imports --no-cache
 
 tidy: ## house rules
-	$(VENV)/pytest -q tests/test_tidy.py
+	$(VENV)/pytest -q tests/test_tidy.py tests/test_docs.py
 
 test-c: ## build and run the C test programs
 	$(MAKE) --no-print-directory run-c KIND=plain

@@ -42,6 +42,7 @@ struct core_engine {
     bool started;
     bool stopping;
     bool waiting_for_orders; /* order_op is under way */
+    uint32_t facts_unread;   /* pushed since the ring was last seen empty */
     bool facts_posted;       /* since the last wake-up of the reader */
     uint8_t *zeroes;         /* ENGINE_ZEROES_BYTES of them */
 
@@ -93,6 +94,7 @@ void engine_release_held(struct core_engine *engine);
 void facts_done(struct core_engine *engine, uint64_t token, int32_t result); /* token 0: nothing */
 void facts_post(struct core_engine *engine, const struct core_fact *fact);
 void facts_simple(struct core_engine *engine, enum core_fact_type type, int32_t result, uint64_t a, uint64_t b);
+bool facts_have_room(const struct core_engine *engine); /* for what the peer may send at will */
 void facts_packet(struct core_engine *engine, enum core_socket socket, const struct packet_header *header,
                   const uint8_t *payload);
 

@@ -4,7 +4,7 @@
  *
  * The ring never overflows by design: a fact answers an order, or stops something (reading, writes) until an order
  * comes, or is told once for an event of a connection or a disk.  Only packets on the meta socket are the peer's to
- * send at will; they are dropped with their connection. */
+ * send at will: see facts_have_room. */
 #include <assert.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,6 +18,13 @@ void facts_post(struct core_engine *engine, const struct core_fact *fact)
     assert(rc == 0);
     (void)rc;
     engine->facts_posted |= was_empty;
+    engine->facts_unread = was_empty ? 1 : engine->facts_unread + 1;
+}
+
+/* A control plane that has not looked for so long while a peer talks: the peer is at fault, not the clock. */
+bool facts_have_room(const struct core_engine *engine)
+{
+    return engine->facts_unread < 1024;
 }
 
 void facts_done(struct core_engine *engine, uint64_t token, int32_t result)

@@ -59,7 +59,7 @@ void peer_connect(struct core_engine *engine, uint64_t token, const struct core_
     }
     peer->config = *config;
     peer->state = PEER_UP;
-    peer->draining = peer->paused = peer->stalled = peer->disk_failure_told = peer->bitmap_complete = false;
+    peer->draining = peer->paused = peer->stalled = peer->disk_failure_told = peer->forgiving = false;
     peer->accept = 0;
     peer->filling = NULL;
     peer->heard_ns = io_now_ns(engine->io);
@@ -166,8 +166,13 @@ void peer_release(struct core_engine *engine, uint64_t token)
     if (peer->state == PEER_LOST) {
         peer->state = PEER_NONE;
         transfer_log_release(engine);
-    } else if (peer->state == PEER_UP) {
+    } else if (peer->state == PEER_UP && engine->replication == CORE_REPLICATE_PEER) {
         transfer_log_release_refused(engine);
+    } else if (peer->state == PEER_UP) {
+        /* Its disk is gone, the connection is not: nothing of the log will ever be stable there.  Acks that are on
+         * their way mean nothing any more. */
+        peer->forgiving = true;
+        transfer_log_release(engine);
     }
     engine_release_held(engine);
     facts_done(engine, token, 0);
@@ -227,6 +232,9 @@ static uint64_t stuck_ns(const struct core_engine *engine)
     if (limit == 0)
         return deadline;
     uint64_t since = transfer_log_unacknowledged_since_ns(&peer->log);
+    if (since != 0)
+        deadline = earlier(deadline, since + limit);
+    since = transfer_log_barrier_since_ns(&peer->log);
     if (since != 0)
         deadline = earlier(deadline, since + limit);
     if (peer->data_out.sending_since_ns != 0)

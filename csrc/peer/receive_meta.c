@@ -37,7 +37,7 @@ static int on_write_ack(struct peer *peer, uint16_t command, const struct packet
     }
     struct request *request = find_acknowledged(peer, ack);
     if (request == NULL)
-        return -EPROTO;
+        return peer->forgiving ? 0 : -EPROTO;
     if (command == P_RS_WRITE_ACK)
         resync_in_sync(engine, request->sector, request->sectors);
     transfer_log_acknowledged(engine, request);
@@ -54,7 +54,7 @@ static int on_neg_ack(struct peer *peer, const struct packet_block_ack *ack)
         return 0; /* a resync block that the target could not write: its bit stays */
     struct request *request = find_acknowledged(peer, ack);
     if (request == NULL)
-        return -EPROTO;
+        return peer->forgiving ? 0 : -EPROTO;
     transfer_log_refused(peer->engine, request);
     return 0;
 }
@@ -115,9 +115,12 @@ static int on_packet(struct peer *peer, const struct packet_header *header, cons
         if (length != sizeof ack)
             return -EPROTO;
         memcpy(&ack, payload, sizeof ack);
-        return transfer_log_barrier_acknowledged(peer->engine, le32toh(ack.barrier), be32toh(ack.set_size));
+        int rc = transfer_log_barrier_acknowledged(peer->engine, le32toh(ack.barrier), be32toh(ack.set_size));
+        return peer->forgiving ? 0 : rc;
     }
     default:
+        if (!facts_have_room(peer->engine))
+            return -EPROTO;
         facts_packet(peer->engine, CORE_SOCKET_META, header, payload);
         return 0;
     }

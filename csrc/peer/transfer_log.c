@@ -74,7 +74,7 @@ void transfer_log_close_epoch(struct core_engine *engine)
         return;
     assert(log->epochs_in - log->epochs_out < TRANSFER_LOG_EPOCHS);
     log->epochs[log->epochs_in++ & (TRANSFER_LOG_EPOCHS - 1)] =
-        (struct transfer_epoch){.number = log->epoch, .size = log->epoch_size};
+        (struct transfer_epoch){.closed_ns = io_now_ns(engine->io), .number = log->epoch, .size = log->epoch_size};
     if (peer_is_up(&engine->peer))
         peer_send_barrier(&engine->peer, log->epoch);
     log->epoch++;
@@ -129,6 +129,11 @@ uint64_t transfer_log_unacknowledged_since_ns(struct transfer_log *log)
         log->oldest_unacknowledged++;
     }
     return 0;
+}
+
+uint64_t transfer_log_barrier_since_ns(const struct transfer_log *log)
+{
+    return log->epochs_in == log->epochs_out ? 0 : log->epochs[log->epochs_out & (TRANSFER_LOG_EPOCHS - 1)].closed_ns;
 }
 
 uint64_t transfer_log_held(const struct transfer_log *log)

@@ -30,6 +30,7 @@ struct transfer_entry {
 };
 
 struct transfer_epoch {
+    uint64_t closed_ns;
     uint32_t number;
     uint32_t size;
 };
@@ -61,7 +62,9 @@ int transfer_log_barrier_acknowledged(struct core_engine *engine, uint32_t numbe
 /* Everything up to this epoch is stable when its ack is in; 0: nothing is unstable. */
 bool transfer_log_is_stable(const struct transfer_log *log, uint32_t epoch);
 uint64_t transfer_log_unacknowledged_since_ns(
-    struct transfer_log *log);                              /* when the oldest write without an ack was sent; 0: none */
+    struct transfer_log *log); /* when the oldest write without an ack was sent; 0: none */
+uint64_t transfer_log_barrier_since_ns(
+    const struct transfer_log *log); /* when the oldest BARRIER without an ack was sent; 0: none */
 uint64_t transfer_log_held(const struct transfer_log *log); /* writes without an ack */
 /* The peer is lost and the new generation is durable: what is unstable is out of sync, and what waited for the peer
  * goes on. */

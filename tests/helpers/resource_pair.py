@@ -418,9 +418,18 @@ class ResourcePair:
                 self.deliver(*max(ready, key=lambda found: found[1].value))
             elif self.may_connect():
                 self.connect()
-            else:
+            elif not self._short_timer():
                 return
         raise AssertionError("the pair does not come to rest")
+
+    def _short_timer(self) -> bool:
+        """Let one of the timers run out that are only a short pause; return whether there was one."""
+        for node in self.nodes:
+            for name in ("resync-end", "reconnect"):
+                if name in node.timers:
+                    node.timer(name)
+                    return True
+        return False
 
     def cut(self) -> None:
         """Both lose the connection; what was under way is lost."""

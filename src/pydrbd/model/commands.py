@@ -1,5 +1,4 @@
-"""Every packet number of DRBD 8.4 (`drbd_protocol.h`), those of the data plane included, under 8.4's names without
-the ``P_``."""
+"""Every packet number of DRBD 8.4 (`drbd_protocol.h`), the data plane's included, under 8.4's names without ``P_``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Choices that an administrator wrote down beforehand, under DRBD's words; numbers are 8.4's (`drbd.h`), where
-they travel."""
+"""Choices that an administrator wrote down beforehand, in DRBD's words; numbers are 8.4's, where they travel."""
 
 from __future__ import annotations
 

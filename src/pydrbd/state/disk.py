@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from pydrbd.model.effects import (
     Answer,
+    CloseExport,
     DetachDisk,
     DropConnection,
     Exit,
+    OpenExport,
     Release,
     ResumeReading,
     RunHandler,
+    SendBitmap,
+    SendPacket,
     SetSize,
+    StartListening,
+    StartTimer,
+    StopListening,
+    StopResync,
+    StopTimer,
 )
 from pydrbd.model.events import Attached, DiskFailed, MetadataFailed, Outdate
 from pydrbd.model.generation import GenerationIds, MdFlag
@@ -112,16 +121,17 @@ def _become_inconsistent(turn: Turn) -> None:
 
 
 def lose_disk(turn: Turn) -> None:
-    """Go on without the disk, by the peer's if it has good data."""
+    """Go on without the disk, by the peer's if it has good data. Requests wait meanwhile, so that none meets no disk."""
     resync.abort(turn)
     established = turn.state.established
+    turn.hold_requests()
     turn.change(disk=DiskState.FAILED)
     if established:
         turn.change(replication=ReplicationState.ESTABLISHED)
         turn.send_state()
+    turn.add(DetachDisk())
     turn.change(disk=DiskState.DISKLESS, metadata=None)
     turn.settle()
-    turn.add(DetachDisk())
     if established:
         turn.send_state()
     if turn.state.role is Role.PRIMARY and not (established and turn.state.peer_disk is DiskState.UP_TO_DATE):
@@ -129,35 +139,34 @@ def lose_disk(turn: Turn) -> None:
         turn.add(RunHandler("pri-on-incon-degr"))
 
 
-def on_metadata_failed(turn: Turn, event: MetadataFailed) -> None:
-    """What should have become durable did not: give the disk up, and see to what stood behind it.
+_STILL_WANTED = (CloseExport, StopListening, StartListening, StartTimer, StopTimer, StopResync)
+"""Orders that are carried out late rather than not at all."""
 
-    Commands whose answer was dropped are refused. A peer whose reading was not resumed is dropped. What was held is
-    released: without a disk the engine fails it, it does not acknowledge it.
+
+def on_metadata_failed(turn: Turn, event: MetadataFailed) -> None:
+    """Give the disk up, because what should have become durable did not; see to what stood behind it.
+
+    Commands whose answer was dropped are refused; a promotion that did not get as far as the export is taken back. A
+    peer that was to be told something, or whose reading was to be resumed, is dropped: a new connection tells it all.
+    The engine's settings are ordered again, all of them. What was held is released: without a disk the engine fails it,
+    it does not acknowledge it.
     """
     turn.say(event.reason, "metadata-failed", ERROR)
-    reading_stopped = False
-    wants_exit = wants_release = False
-    for effect in event.dropped:
-        match effect:
-            case Answer(token=token):
-                turn.answer(token, Refusal.METADATA_IO, event.reason)
-            case ResumeReading() | DropConnection():
-                reading_stopped = True
-            case Release():
-                wants_release = True
-            case Exit():
-                wants_exit = True
-            case _:
-                pass
+    dropped = event.dropped
+    if any(isinstance(effect, OpenExport) for effect in dropped):
+        turn.change(role=Role.SECONDARY)
+    turn.add(*(effect for effect in dropped if isinstance(effect, _STILL_WANTED)))
     if turn.state.has_disk:
         lose_disk(turn)
-    if wants_release:
-        turn.add(Release())
-    if reading_stopped and turn.state.link is not None:
-        turn.drop(ConnectionState.PROTOCOL_ERROR if not turn.state.dropping else turn.state.connection)
-    if wants_exit:
-        turn.add(Exit())
+    turn.order_settings_again()
+    turn.add(*(effect for effect in dropped if isinstance(effect, Release)))
+    for effect in dropped:
+        if isinstance(effect, Answer):
+            turn.answer(effect.token, Refusal.METADATA_IO, event.reason)
+    told = any(isinstance(effect, ResumeReading | SendPacket | SendBitmap | DropConnection) for effect in dropped)
+    if told and turn.state.link is not None:
+        turn.drop(turn.state.connection if turn.state.dropping else ConnectionState.PROTOCOL_ERROR)
+    turn.add(*(effect for effect in dropped if isinstance(effect, Exit)))
 
 
 def on_outdate(turn: Turn, command: Outdate) -> None:

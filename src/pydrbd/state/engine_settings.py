@@ -1,4 +1,4 @@
-"""What the engine has to do in a state: a pure function of the state, and the orders for what differs from what is in force.
+"""What the engine has to do in a state, and the orders for what differs from what is in force.
 
 The tables of which disk states each replication state allows stand here too, because they say what the engine may
 rely on.
@@ -93,7 +93,7 @@ def wanted_reads(state: NodeState) -> Reads:
 
 
 def wanted_accept(state: NodeState) -> int:
-    """What the peer may send: nothing before the handshake is through."""
+    """Return what the peer may send: nothing before the handshake is through."""
     if not state.established:
         return 0
     accept = 0
@@ -143,3 +143,13 @@ def differences(now: Settings, wanted_now: Settings) -> list[Effect]:
     if gate_differs and wanted_now.gate is Gate.OPEN:
         orders.append(SetGate(Gate.OPEN))
     return orders
+
+
+def all_orders(wanted_now: Settings) -> list[Effect]:
+    """Return the orders for all settings, the gate last."""
+    return [
+        SetReplication(wanted_now.replication),
+        SetReads(wanted_now.reads),
+        SetAccept(wanted_now.accept),
+        SetGate(wanted_now.gate),
+    ]

@@ -1,4 +1,4 @@
-"""New generations begin with the first write that the peer misses, not with the loss of the peer or a promotion (as in DRBD 9).
+"""New generations begin with the first write that the peer misses, not with its loss or a promotion (as in DRBD 9).
 
 The engine holds that write at the gate and says so; the new identifiers are durable before the gate opens. During a
 handshake the identifiers must not change, because the peer has already been told the old ones: the write waits until

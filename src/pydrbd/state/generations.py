@@ -50,10 +50,8 @@ def _usable(new_uuid: int) -> int:
 
 def started_as_source(ids: GenerationIds, new_uuid: int) -> GenerationIds:
     """Name the state that the target has while it is being synced; it goes out as SYNC_UUID."""
-    if ids.bitmap and ids.bitmap != JUST_CREATED:
-        name = (ids.bitmap + RESYNC_STEP) & _MASK
-    else:
-        name = _usable(new_uuid)
+    tracked = ids.bitmap not in {0, JUST_CREATED}
+    name = (ids.bitmap + RESYNC_STEP) & _MASK if tracked else _usable(new_uuid)
     if ids.bitmap:
         ids = _pushed(ids, ids.bitmap)
     return replace(ids, bitmap=name)
@@ -65,7 +63,7 @@ def started_as_target(ids: GenerationIds, sync_uuid: int, role: Role) -> Generat
 
 
 def finished_as_source(ids: GenerationIds) -> GenerationIds:
-    """The peer has everything: what named its state becomes history."""
+    """Make history of what named the peer's state: it has everything."""
     return replace(_pushed(ids, ids.bitmap), bitmap=0) if ids.bitmap else ids
 
 

@@ -1,6 +1,4 @@
-"""invalidate and invalidate-remote: throw one side's data away and copy everything (8.4 StartingSyncT,
-StartingSyncS).
-"""
+"""invalidate and invalidate-remote: throw one side's data away and copy everything (8.4 StartingSyncT and -S)."""
 
 from __future__ import annotations
 

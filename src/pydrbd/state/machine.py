@@ -123,8 +123,9 @@ def _run_waiting(turn: Turn) -> None:
 
 
 def _in_motion(state: NodeState, command: Command) -> bool:
-    """Whether a command has to wait: for the peer's answer, a handshake, the end of a link, the first steps of a
-    resync.
+    """Whether a command has to wait.
+
+    It does for the peer's answer, a handshake, the end of a link, and a promotion for the first steps of a resync.
     """
     if state.pending is not None or state.dropping:
         return True

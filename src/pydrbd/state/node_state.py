@@ -137,7 +137,7 @@ class NodeState:
     first_write_uuid: int | None = None
     """A first write is held until the handshake under way is through; the identifier to begin a generation with."""
     promoted_alone: bool = False
-    """We became Primary while the peer was away: the generation that ends with the first write ended without us as Primary."""
+    """We became Primary while the peer was away: the generation that ends with the first write ended without us."""
     discard_my_data: bool = False
     tentative: bool = False
 

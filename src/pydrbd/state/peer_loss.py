@@ -1,4 +1,4 @@
-"""The peer is lost: what must be durable before the held writes may be acknowledged, and what becomes of commands under way.
+"""The peer is lost: what must be durable before held writes are acknowledged, and what becomes of commands.
 
 Order: new identifiers if a write is held or not known stable on the peer (else the gate is armed, and the first write
 begins the new generation), then no more replication, then Release. A crash in between leaves a node that knows that
@@ -71,8 +71,9 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
 def _misses_writes(state: NodeState, event: PeerLost) -> bool:
     """Whether the peer may lack a write that is about to be acknowledged, or was, while no identifier says so.
 
-    Held writes count in either role: a node that is being demoted has them while its export closes. Unstable ones count for a Primary
-    only: nobody has written since a demotion, and the bits that Release sets make the next handshake copy them.
+    Held writes count in either role: a node that is being demoted has them while its export closes. Unstable ones
+    count for a Primary only: nobody has written since a demotion, and the bits that Release sets make the next
+    handshake copy them.
     """
     if event.held and state.disk is DiskState.UP_TO_DATE and not state.ids.bitmap:
         return True
@@ -80,9 +81,7 @@ def _misses_writes(state: NodeState, event: PeerLost) -> bool:
 
 
 def _connection_after(state: NodeState, reason: Lost, pending: Pending | None) -> ConnectionState:
-    """Where the connection goes: StandAlone if we wanted that or a person has to act, else back to looking for the
-    peer.
-    """
+    """Return StandAlone if that was wanted or a person has to act, else what leads back to looking for the peer."""
     wanted = pending is not None and requests.is_about_connection(pending)
     if wanted or state.connection is ConnectionState.DISCONNECTING:
         return ConnectionState.STANDALONE
@@ -91,7 +90,7 @@ def _connection_after(state: NodeState, reason: Lost, pending: Pending | None) -
 
 
 def _peer_disk_after(peer_disk: DiskState) -> DiskState:
-    """What we still know of the peer's disk: that it is bad does not change while we do not see it."""
+    """Return what we still know of the peer's disk: that it is bad does not change while we do not see it."""
     known = {DiskState.INCONSISTENT, DiskState.OUTDATED}
     return peer_disk if peer_disk in known else DiskState.UNKNOWN
 

@@ -140,7 +140,7 @@ def _follow(turn: Turn, packet: State, peer_disk: DiskState, new_uuid: int) -> N
 
 
 def _peer_lost_its_data(turn: Turn, new_uuid: int) -> None:
-    """The peer's disk is gone while we stay connected: from now on it misses what is written."""
+    """Deal with a peer whose disk is gone while we stay connected: it misses what is written from now on."""
     state = turn.state
     turn.say(f"{state.options.peer_name} has lost its disk", "peer-diskless", WARNING)
     serves_peer = state.peer_role is Role.PRIMARY and state.disk is DiskState.UP_TO_DATE and not state.ids.bitmap
@@ -150,9 +150,7 @@ def _peer_lost_its_data(turn: Turn, new_uuid: int) -> None:
 
 
 def on_peer_disk_failed(turn: Turn, event: PeerDiskFailed) -> None:
-    """A block could not be written or read over there: until the peer says more, it misses what is written from
-    now on.
-    """
+    """Take the peer's disk for lost after a block that it could not read or write, until it says more."""
     state = turn.state
     turn.say(f"{state.options.peer_name}'s disk failed at sector {event.sector}", "peer-disk-failed", WARNING)
     if state.established and state.peer_disk is DiskState.UP_TO_DATE:

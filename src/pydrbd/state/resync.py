@@ -46,7 +46,7 @@ def send_bitmap(turn: Turn) -> None:
 
 
 def on_bitmap_received(turn: Turn, event: BitmapReceived) -> None:
-    """Merged: the source begins, the target answers with its own bitmap."""
+    """Begin as source, or answer with our own bitmap as target: the peer's is merged."""
     match turn.state.replication:
         case ReplicationState.WF_BITMAP_S:
             become_source(turn, event.new_uuid, event.bits_set)
@@ -119,7 +119,7 @@ def _finish_as_target(turn: Turn) -> None:
 
 
 def finish_as_source(turn: Turn, bits_set: int) -> None:
-    """The target says that it has everything.
+    """End as source: the target says that it has everything.
 
     Its last acknowledgements come on the other socket: wait until no bit is left.
     """
@@ -159,7 +159,7 @@ def on_end_timer(turn: Turn, bits_set: int) -> None:
 
 
 def give_up_as_source(turn: Turn) -> None:
-    """The target could not copy everything: it stays Inconsistent, and what it lacks stays marked."""
+    """End as source without success: the target stays Inconsistent, and what it lacks stays marked."""
     turn.add(StopResync())
     turn.enter(ReplicationState.ESTABLISHED)
     turn.change(peer_disk=DiskState.INCONSISTENT, end_tries=0)

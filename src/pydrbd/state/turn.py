@@ -117,13 +117,23 @@ class Turn:
             self.effects.append(PersistMetadata(metadata.ids, metadata.flags, metadata.agreed_sectors))
             self.change(metadata=metadata)
 
+    def hold_requests(self) -> None:
+        """Hold what applications ask for until the next `settle` opens the gate."""
+        self.effects.append(SetGate(Gate.SUSPENDED))
+        self.change(settings=replace(self.state.settings, gate=Gate.SUSPENDED))
+
     def suspend_for(self, packet: Packet) -> None:
         """Send a packet between two writes: hold requests, send it, change the settings, let requests go on."""
         self._persist()
-        self.effects.append(SetGate(Gate.SUSPENDED))
-        self.change(settings=replace(self.state.settings, gate=Gate.SUSPENDED))
+        self.hold_requests()
         self.send(packet)
         self.settle()
+
+    def order_settings_again(self) -> None:
+        """Order every setting, because it is not known which of the last orders were carried out."""
+        wanted = engine_settings.wanted(self.state)
+        self.effects.extend(engine_settings.all_orders(wanted))
+        self.change(settings=wanted)
 
     def set_all_bits(self) -> None:
         """Every block is out of sync, on disk too; a crash in between is remembered as "full sync"."""

@@ -122,8 +122,7 @@ def unpack(command: int, payload: bytes, agreed_version: int, features: int) -> 
 
 
 def decode(command: int, payload: bytes, agreed_version: int, features: int) -> Received:
-    """As `unpack`, but what is wrong becomes a value that the rules deal with, and what is optional and unknown is
-    `Skipped`."""
+    """As `unpack`, but what is wrong becomes `Malformed`, and what is optional and unknown becomes `Skipped`."""
     if is_optional(command):
         return Skipped(command)
     try:

@@ -1,4 +1,4 @@
-"""Packets in a stream of bytes, for the handshake before the engine takes the sockets over (and for tools that read captures).
+"""Packets in a stream of bytes, for the handshake before the engine takes over, and for tools that read captures.
 
 Three headers exist. h80 (magic, command u16, length u16) carries the first packets, up to CONNECTION_FEATURES; from
 protocol 100 on h100 (magic, volume u16, command u16, length u32, padding) carries everything else. h95 is for large

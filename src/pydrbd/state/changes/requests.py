@@ -65,8 +65,9 @@ def fits(pending: Pending | None, packet: StateChangeReply | ConnectionChangeRep
 
 
 def refuse(turn: Turn, pending: Pending, result: int) -> None:
-    """Answer a command that the peer does not grant; a disconnect may be asked again with our data offered as
-    Outdated.
+    """Answer a command that the peer does not grant.
+
+    A disconnect may be asked for again with our data offered as Outdated.
     """
     wants_outdated = is_about_connection(pending) and result == ChangeResult.PRIMARY_NOP and not pending.outdate
     if wants_outdated:

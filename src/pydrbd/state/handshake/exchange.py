@@ -1,4 +1,4 @@
-"""From two sockets to an established link: PROTOCOL, SYNC_PARAM89, SIZES, UUIDS, STATE, each sent at once, each checked on arrival.
+"""From two sockets to an established link: PROTOCOL, SYNC_PARAM89, SIZES, UUIDS, STATE, checked as they come.
 
 The peer's STATE is the last of them: with it everything that the decision needs is known to both sides, and both come
 to the same one.
@@ -81,8 +81,10 @@ def on_sizes(turn: Turn, packet: Sizes) -> None:
 
 
 def _note_sizes(turn: Turn, packet: Sizes) -> None:
-    """Take a SIZES on an established link: a peer that attaches its disk says them; a resize while connected we do
-    not know."""
+    """Take a SIZES on an established link; a peer that attaches its disk says them.
+
+    A resize while connected we do not know.
+    """
     state = turn.state
     if packet.current_sectors not in {0, state.size_sectors} and state.size_sectors:
         turn.refuse_link(

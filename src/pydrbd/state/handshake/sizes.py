@@ -1,6 +1,4 @@
-"""How large the device is: the smaller of two disks, never smaller than what is in use, never larger by accident
-(facts 2.8).
-"""
+"""How large the device is: the smaller disk, never less than is in use, never larger by accident (facts 2.8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the comparison of identifiers to a decision: disk states, split-brain policies, and what must not happen (facts 2.3).
+"""From identifiers to a decision: disk states, split-brain policies, and what must not happen (facts 2.3).
 
 The order of the steps is 8.4's (`drbd_sync_handshake`). Both nodes run it and come to mirrored results, because
 everything that it looks at is known to both.

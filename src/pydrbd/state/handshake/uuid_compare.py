@@ -1,4 +1,4 @@
-"""Who has whose data: the comparison of two sets of generation identifiers (DRBD 8.4 `drbd_uuid_compare`, with 9's corrections).
+"""Who has whose data: the comparison of generation identifiers (8.4 `drbd_uuid_compare`, with 9's corrections).
 
 Both nodes compute it by themselves and must come to mirrored results: `compare(a, b)` and `compare(b, a)` are mirror
 images for every pair of sets, not only for those that can come about. That is why "I am behind" and "the peer is
@@ -68,9 +68,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result: what to do, by which rule (8.4's number beside it), and both sets of identifiers as they should
-    be.
-    """
+    """What to do, by which rule (8.4's number beside it), and both sets of identifiers as they should be."""
 
     kind: Kind
     rule: str
@@ -230,7 +228,7 @@ def _after_crash(own: Side, peer: Side, *, resolve_conflicts: bool) -> Finding:
 
 
 def _bits_left(own: Side, peer: Side, *, resolve_conflicts: bool) -> Finding:
-    """Copy what is marked although the generations agree, both with a bitmap identifier (8.4 only writes a line to the log).
+    """Copy what is marked although the generations agree; 8.4 only writes a line to the log.
 
     UpToDate with bits set must not outlive a handshake. The Primary's blocks count; else the side that marked
     nothing; else the tie.

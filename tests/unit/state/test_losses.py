@@ -1,0 +1,176 @@
+"""Losing the peer, a disk, or the metadata: what is durable first, and who goes on."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from helpers.resource_pair import Disk, Node, ResourcePair
+
+from pydrbd.model import effects
+from pydrbd.model.effects import Gate, Reads, Replication
+from pydrbd.model.events import Connect, DiskFailed, Lost, MetadataFailed, PeerDiskFailed, Promote
+from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.model.policies import OnIoError
+from pydrbd.model.refusals import Refusal
+from pydrbd.model.states import ConnectionState, DiskState, Role
+from pydrbd.state.node_state import Options
+
+GOOD = MdFlag.CONSISTENT | MdFlag.WAS_UP_TO_DATE
+
+
+def make_pair(**options: object) -> ResourcePair:
+    both = []
+    for name in ("castor", "pollux"):
+        disk = Disk(64, [0] * 8, GenerationIds(0x10), GOOD, 64)
+        configured = Options(node_name=name, **options)  # type: ignore[arg-type]
+        both.append(Node(name, disk, configured, itertools.count(0x1000, 0x1000)))
+    pair = ResourcePair(*both)
+    for each in pair.nodes:
+        each.attach()
+        each.command(Connect)
+    pair.castor.command(Promote)
+    pair.run()
+    assert pair.castor.state.role is Role.PRIMARY
+    return pair
+
+
+@pytest.fixture
+def pair() -> ResourcePair:
+    return make_pair()
+
+
+def order_of(each: Node, *kinds: type) -> list[type]:
+    return [type(effect) for effect in each.performed if isinstance(effect, kinds)]
+
+
+def test_a_held_write_is_released_only_under_a_new_generation(pair: ResourcePair) -> None:
+    castor = pair.castor
+    castor.write(1, 1)
+    castor.performed.clear()
+    pair.cut()
+    wanted = [effects.PersistMetadata, effects.SetReplication, effects.Release]
+    assert order_of(castor, *wanted) == wanted
+    assert (castor.disk.ids.bitmap, castor.bits) == (0x11, {1})
+    assert castor.gate is Gate.OPEN
+
+
+def test_an_idle_primary_arms_the_gate_instead(pair: ResourcePair) -> None:
+    castor = pair.castor
+    castor.performed.clear()
+    pair.cut()
+    wanted = [effects.SetGate, effects.SetReplication, effects.Release]
+    assert order_of(castor, *wanted) == wanted
+    assert castor.disk.ids == GenerationIds(0x11)
+    pair.run()
+    assert castor.gate is Gate.OPEN, "the peer came back before anything was written"
+
+
+def test_an_acknowledged_but_unstable_write_counts_as_missing(pair: ResourcePair) -> None:
+    pair.castor.write(1, 1)
+    pair.run()
+    pair.cut()
+    assert (pair.castor.disk.ids.bitmap, pair.castor.bits) == (0x11, {1})
+
+
+def test_a_secondary_that_loses_the_peer_keeps_its_data_good(pair: ResourcePair) -> None:
+    pair.cut()
+    assert pair.pollux.state.disk is DiskState.UP_TO_DATE
+    assert pair.pollux.state.peer_disk is DiskState.UNKNOWN
+    assert pair.pollux.disk.flags == GOOD
+
+
+def test_a_peer_that_breaks_the_protocol_is_given_a_pause(pair: ResourcePair) -> None:
+    pair.castor.lose(Lost.PROTOCOL)
+    assert pair.castor.state.connection is ConnectionState.UNCONNECTED
+    assert "reconnect" in pair.castor.timers
+
+
+def test_a_primary_goes_on_by_the_peers_disk_when_its_own_fails(pair: ResourcePair) -> None:
+    castor, pollux = pair.nodes
+    castor.post(DiskFailed("write", 8, 5))
+    pair.run()
+    assert (castor.state.disk, castor.reads, castor.replication) == (DiskState.DISKLESS, Reads.PEER, Replication.PEER)
+    assert pollux.state.peer_disk is DiskState.DISKLESS
+    assert pollux.disk.ids.bitmap == 0x10, "the disk that is gone must not come back as good"
+    castor.write(2, 22)
+    pair.run()
+    assert pollux.disk.blocks[2] == 22
+
+
+def test_a_secondary_whose_disk_fails_leaves_the_primary_alone(pair: ResourcePair) -> None:
+    castor, pollux = pair.nodes
+    pollux.post(DiskFailed("write", 8, 5))
+    pair.run()
+    assert (castor.replication, castor.gate) == (Replication.NONE, Gate.FIRST_WRITE)
+    castor.write(2, 22)
+    assert castor.disk.ids.bitmap == 0x11
+    assert castor.bits == {2}
+
+
+def test_pass_on_keeps_a_disk_that_is_no_longer_good() -> None:
+    pair = make_pair(on_io_error=OnIoError.PASS_ON)
+    pair.castor.post(DiskFailed("read", 8, 5))
+    pair.run()
+    assert pair.castor.state.disk is DiskState.INCONSISTENT
+    assert not pair.castor.disk.flags & MdFlag.CONSISTENT
+    assert pair.castor.reads is Reads.PEER
+
+
+def test_a_block_that_the_peer_could_not_write_stops_replication_at_once(pair: ResourcePair) -> None:
+    pair.castor.post(PeerDiskFailed(8))
+    assert (pair.castor.replication, pair.castor.gate) == (Replication.NONE, Gate.FIRST_WRITE)
+
+
+def test_metadata_that_cannot_be_written_cost_the_disk_and_refuse_the_command(pair: ResourcePair) -> None:
+    castor = pair.castor
+    token = castor.command(Promote)
+    castor.answers[token].clear()
+    dropped = (effects.OpenExport(), effects.Answer(token), effects.Release(), effects.ResumeReading())
+    castor.post(MetadataFailed("no space left", dropped))
+    assert [each.refusal for each in castor.answers[token]] == [Refusal.METADATA_IO]
+    assert castor.state.disk is DiskState.DISKLESS
+    assert order_of(castor, effects.DetachDisk, effects.Release)[:2] == [effects.DetachDisk, effects.Release]
+    assert castor.state.role is Role.SECONDARY, "a promotion without an export is taken back"
+    assert not castor.in_link, "a peer whose reading was not resumed is dropped"
+
+
+def test_a_diskless_primary_takes_only_the_data_that_it_had(pair: ResourcePair) -> None:
+    castor, pollux = pair.nodes
+    castor.post(DiskFailed("write", 8, 5))
+    pair.run()
+    pair.cut()
+    assert castor.reads is Reads.NONE
+    pollux.disk.ids = GenerationIds(0x77)
+    pollux.reset()
+    pollux.attach()
+    pollux.command(Connect)
+    pair.run()
+    assert castor.state.connection is ConnectionState.STANDALONE
+    assert any(said.rule == "diskless-primary-other-data" for said in castor.said)
+
+
+def test_a_crashed_primary_comes_back_as_target_of_the_one_that_took_over(pair: ResourcePair) -> None:
+    castor, pollux = pair.nodes
+    castor.write(1, 11)
+    pair.crash(castor)
+    pollux.command(Promote)
+    pollux.write(2, 22)
+    castor.attach()
+    assert castor.state.crashed_primary
+    castor.command(Connect)
+    pair.run()
+    assert castor.disk.blocks == pollux.disk.blocks
+    assert castor.state.disk is DiskState.UP_TO_DATE
+    assert not castor.disk.flags & (MdFlag.CRASHED_PRIMARY | MdFlag.PRIMARY_IND)
+
+
+def test_a_crashed_primary_with_the_only_new_writes_is_the_source(pair: ResourcePair) -> None:
+    castor, pollux = pair.nodes
+    castor.write(1, 11)
+    pair.crash(castor)
+    castor.attach()
+    castor.command(Connect)
+    pair.run()
+    assert pollux.disk.blocks[1] == 11
+    assert any(said.rule == "crashed-self" for said in castor.said)

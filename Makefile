@@ -65,6 +65,7 @@ lint-c:
 
 types: ## mypy --strict
 	$(VENV)/mypy
+	MYPYPATH=src:tools:bench $(VENV)/mypy tools/pair.py tools/demo/*.py bench/*.py
 
 imports: ## who may know whom
 	$(VENV)/lint-imports --no-cache

@@ -120,13 +120,14 @@ def figure(job: Job, result: dict[str, Any]) -> str:
 
 def median(runs: list[dict[str, Any]], job: Job) -> dict[str, Any]:
     """Return the run whose rate is the median."""
-    return sorted((run[job.name] for run in runs), key=lambda result: result["iops"])[(len(runs) - 1) // 2]
+    results: list[dict[str, Any]] = sorted((run[job.name] for run in runs), key=lambda result: float(result["iops"]))
+    return results[(len(runs) - 1) // 2]
 
 
 def ratio(runs: dict[str, list[dict[str, Any]]], job: Job, peer: str) -> float:
     """Return pydrbd's median rate in units of the peer's."""
-    rates = {name: statistics.median(run[job.name]["iops"] for run in runs[name]) for name in ("pydrbd", peer)}
-    return rates["pydrbd"] / rates[peer]
+    ours, theirs = (statistics.median(float(run[job.name]["iops"]) for run in runs[name]) for name in ("pydrbd", peer))
+    return ours / theirs
 
 
 def rows(results: dict[str, dict[str, list[dict[str, Any]]]], names: list[str]) -> list[list[str]]:

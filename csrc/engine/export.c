@@ -84,7 +84,7 @@ static void note_state(struct client *client)
     enum nbd_state state = nbd_session_state(client->session);
     if (state == NBD_TRANSMISSION && !client->transmission && !client->closing) {
         client->transmission = true;
-        client->handshake_until_ns = 0;
+        client->deadline_ns = 0;
         export->transmitting++;
         export->clients_ever++;
         export->told_dirty = true;
@@ -97,13 +97,10 @@ static void received(struct io_op *op, int32_t result)
 {
     struct client *client = CONTAINER_OF(op, struct client, receive);
     client->receiving = false;
-    if (result <= 0) {
-        client->closing = true;
-        nbd_session_received(client->session, 0);
-        return;
-    }
+    client->closing |= result < 0;
+    /* 0, the end of the stream: what it asked for before is still done and answered. */
     client->engine->export.parsing = client;
-    nbd_session_received(client->session, (size_t)result);
+    nbd_session_received(client->session, result > 0 ? (size_t)result : 0);
     client->engine->export.parsing = NULL;
     note_state(client);
 }
@@ -112,10 +109,13 @@ static void sent(struct io_op *op, int32_t result)
 {
     struct client *client = CONTAINER_OF(op, struct client, send);
     client->sending = false;
-    if (result <= 0)
-        client->closing = true;
-    else
+    client->closing |= result <= 0;
+    if (result > 0) {
+        /* A slot is free again: the session may parse on. */
+        client->engine->export.parsing = client;
         nbd_session_sent(client->session, (size_t)result);
+        client->engine->export.parsing = NULL;
+    }
     note_state(client);
 }
 
@@ -132,7 +132,7 @@ static struct client *client_alloc(struct core_engine *engine, int32_t fd)
     client->fd = fd;
     client->receive.done = received;
     client->send.done = sent;
-    client->handshake_until_ns = io_now_ns(engine->io) + EXPORT_HANDSHAKE_NS;
+    client->deadline_ns = io_now_ns(engine->io) + EXPORT_PATIENCE_NS;
     for (uint32_t i = 0; i < NBD_REQUESTS_MAX; i++) {
         client->uppers[i].next = client->free;
         client->free = &client->uppers[i];
@@ -170,12 +170,21 @@ static void client_free(struct core_engine *engine, struct client **slot)
     *slot = NULL;
 }
 
-static bool wants_to_go(const struct client *client)
+static bool is_leaving(const struct client *client)
+{
+    return nbd_session_state(client->session) >= NBD_CLOSING || client->engine->export.close_token != 0;
+}
+
+/* The last answers are sent, or the client does not take them. */
+static bool wants_to_go(struct client *client)
 {
     if (client->closing)
         return true;
-    bool leaving = nbd_session_state(client->session) == NBD_CLOSING || client->engine->export.close_token != 0;
-    return leaving && nbd_session_in_flight(client->session) == 0;
+    if (!is_leaving(client) || nbd_session_in_flight(client->session) > 0)
+        return false;
+    if (client->deadline_ns == 0)
+        client->deadline_ns = io_now_ns(client->engine->io) + EXPORT_PATIENCE_NS;
+    return !client->sending;
 }
 
 static void client_pump(struct client *client)
@@ -200,7 +209,7 @@ static void client_pump(struct client *client)
         if (count > 0)
             io_receive(engine->io, &client->receive, client->fd, client->receive_iov, count);
     }
-    if (!client->shut && wants_to_go(client) && (client->closing || !client->sending)) {
+    if (!client->shut && wants_to_go(client)) {
         client->shut = true;
         shutdown(client->fd, SHUT_RDWR);
     }
@@ -272,7 +281,7 @@ void export_tick(struct core_engine *engine)
     uint64_t now = io_now_ns(engine->io);
     for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++) {
         struct client *client = engine->export.clients[i];
-        if (client != NULL && client->handshake_until_ns != 0 && now >= client->handshake_until_ns)
+        if (client != NULL && client->deadline_ns != 0 && now >= client->deadline_ns)
             client->closing = true;
     }
 }
@@ -282,9 +291,8 @@ uint64_t export_deadline_ns(const struct core_engine *engine)
     uint64_t deadline = UINT64_MAX;
     for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++) {
         const struct client *client = engine->export.clients[i];
-        if (client != NULL && !client->closing && client->handshake_until_ns != 0 &&
-            client->handshake_until_ns < deadline)
-            deadline = client->handshake_until_ns;
+        if (client != NULL && !client->closing && client->deadline_ns != 0 && client->deadline_ns < deadline)
+            deadline = client->deadline_ns;
     }
     return deadline;
 }

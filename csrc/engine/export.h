@@ -15,16 +15,16 @@
 struct core_engine;
 
 #define EXPORT_CLIENTS_MAX 64u
-#define EXPORT_HANDSHAKE_NS 10000000000ull
+#define EXPORT_PATIENCE_NS 10000000000ull
 
 struct client {
     struct io_op receive;
     struct io_op send;
     struct core_engine *engine;
     struct nbd_session *session;
-    struct upper *free;          /* of uppers */
-    uint64_t handshake_until_ns; /* 0: in transmission */
-    int32_t fd;                  /* -1: this slot is free */
+    struct upper *free;   /* of uppers */
+    uint64_t deadline_ns; /* to end negotiation, or to take the last answers; 0: none */
+    int32_t fd;           /* -1: this slot is free */
     bool receiving, sending;
     bool closing; /* shut down: no input, wait for what is under way */
     bool shut;    /* shutdown(2) was called */

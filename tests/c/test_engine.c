@@ -233,6 +233,23 @@ static void overlapping_writes_end_in_the_same_order_on_both(uint32_t protocol)
     node_stop(&secondary);
 }
 
+static void a_thousand_requests_in_a_row_are_all_answered(void)
+{
+    struct node primary, secondary;
+    pair_start(&primary, &secondary);
+    int fd = nbd_connect(&primary);
+    char block[512] = {7};
+    for (uint32_t i = 0; i < 1000; i++)
+        nbd_request(fd, 1, 0, i * 512ull, sizeof block, block);
+    check(shutdown(fd, SHUT_WR) == 0); /* an end without DISC: what was asked for is answered */
+    for (uint32_t i = 0; i < 1000; i++)
+        check(nbd_reply(fd) == 0);
+    check(read(fd, block, 1) == 0);
+    close(fd);
+    node_stop(&primary);
+    node_stop(&secondary);
+}
+
 static void a_packet_that_is_not_allowed_loses_the_peer(void)
 {
     struct node primary, secondary;
@@ -260,6 +277,7 @@ int main(void)
         the_first_write_waits_for_the_gate();
         a_resync_copies_what_differs_while_writes_go_on();
         more_cold_extents_than_slots_make_progress();
+        a_thousand_requests_in_a_row_are_all_answered();
         for (uint32_t protocol = 1; protocol <= 3; protocol++)
             overlapping_writes_end_in_the_same_order_on_both(protocol);
         a_packet_that_is_not_allowed_loses_the_peer();

@@ -5,7 +5,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <unistd.h>
 
 #include "activity_log.h"
 #include "bitmap.h"
@@ -54,9 +53,9 @@ int disk_attach(struct core_engine *engine, const struct core_disk *config)
     if (rc < 0) {
         if (!disk->attached && !disk->detaching)
             disk_free(engine);
-        close(config->data_fd);
+        io_close(engine->io, config->data_fd);
         if (config->md_fd >= 0)
-            close(config->md_fd);
+            io_close(engine->io, config->md_fd);
         return rc;
     }
     disk->config = *config;
@@ -71,10 +70,10 @@ void disk_free(struct core_engine *engine)
     struct disk *disk = &engine->disk;
     if (disk->attached || disk->detaching) {
         io_disk_remove(engine->io, disk->config.data_fd);
-        close(disk->config.data_fd);
+        io_close(engine->io, disk->config.data_fd);
         if (disk->config.md_fd >= 0) {
             io_disk_remove(engine->io, disk->config.md_fd);
-            close(disk->config.md_fd);
+            io_close(engine->io, disk->config.md_fd);
         }
     }
     bitmap_free(disk->bitmap);

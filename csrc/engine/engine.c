@@ -46,7 +46,7 @@ static int build(struct core_engine *engine)
         rc = ring_new(FACTS, sizeof(struct core_fact), &engine->facts);
     if (rc == 0)
         rc = pool_new(options->pool_bytes, options->lock_memory != 0, &engine->pool);
-    if (rc == 0)
+    if (rc == 0 && engine->io == NULL)
         rc = io_new(options->io, options->requests * 2 + 512, &engine->io);
     engine->zeroes = aligned_alloc(4096, ENGINE_ZEROES_BYTES);
     if (engine->zeroes == NULL)
@@ -55,14 +55,20 @@ static int build(struct core_engine *engine)
     return rc == 0 ? build_rooms(engine) : rc;
 }
 
-int core_engine_new(const struct core_options *options, core_engine **out)
+static bool is_possible(const struct core_options *options)
 {
-    if (options->requests == 0 || options->requests > 65536 || options->pool_bytes == 0 ||
-        options->pool_bytes % POOL_BLOCK_MAX != 0)
-        return -EINVAL;
-    struct core_engine *engine = calloc(1, sizeof *engine);
-    if (engine == NULL)
-        return -ENOMEM;
+    return options->requests > 0 && options->requests <= 65536 && options->pool_bytes > 0 &&
+           options->pool_bytes % POOL_BLOCK_MAX == 0;
+}
+
+int engine_new_over(const struct core_options *options, struct io *io, struct core_engine **out)
+{
+    struct core_engine *engine = is_possible(options) ? calloc(1, sizeof *engine) : NULL;
+    if (engine == NULL) {
+        io_free(io);
+        return is_possible(options) ? -ENOMEM : -EINVAL;
+    }
+    engine->io = io;
     engine->options = *options;
     engine->protocol = 3;
     engine->order_fd = engine->fact_fd = -1;
@@ -74,6 +80,11 @@ int core_engine_new(const struct core_options *options, core_engine **out)
     }
     *out = engine;
     return 0;
+}
+
+int core_engine_new(const struct core_options *options, core_engine **out)
+{
+    return engine_new_over(options, NULL, out);
 }
 
 void core_engine_free(core_engine *engine)

@@ -80,6 +80,8 @@ struct core_engine {
     struct core_counters published;
 };
 
+/* As core_engine_new, over a way to the world that the caller has made; it is the engine's, also when this fails. */
+int engine_new_over(const struct core_options *options, struct io *io, struct core_engine **engine);
 /* One turn of the thread; 0 or more, or what it can't go on from. */
 int engine_turn(struct core_engine *engine);
 int engine_order_stop(struct core_engine *engine); /* the thread winds up and ends */

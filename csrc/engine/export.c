@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "container.h"
 #include "engine.h"
@@ -151,7 +149,7 @@ void export_client_new(struct core_engine *engine, int32_t fd)
             break;
         return;
     }
-    close(fd);
+    io_close(engine->io, fd);
 }
 
 static void client_free(struct core_engine *engine, struct client **slot)
@@ -165,7 +163,7 @@ static void client_free(struct core_engine *engine, struct client **slot)
         export->told_dirty = true;
     }
     nbd_session_free(client->session);
-    close(client->fd);
+    io_close(engine->io, client->fd);
     free(client);
     *slot = NULL;
 }
@@ -211,7 +209,7 @@ static void client_pump(struct client *client)
     }
     if (!client->shut && wants_to_go(client)) {
         client->shut = true;
-        shutdown(client->fd, SHUT_RDWR);
+        io_shutdown(engine->io, client->fd);
     }
 }
 

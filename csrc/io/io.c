@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <time.h>
@@ -90,7 +91,7 @@ static int lives_in_memory(int32_t fd)
 
 int io_disk_add(struct io *io, int32_t fd)
 {
-    int rc = lives_in_memory(fd);
+    int rc = io->calls->substitute ? 0 : lives_in_memory(fd);
 
     if (rc <= 0)
         return rc;
@@ -199,6 +200,22 @@ void io_cancel(struct io *io, struct io_op *op)
     io->calls->cancel(io, op);
 }
 
+void io_shutdown(struct io *io, int32_t fd)
+{
+    if (io->calls->substitute)
+        io->calls->substitute->shutdown(io, fd);
+    else
+        (void)shutdown(fd, SHUT_RDWR);
+}
+
+void io_close(struct io *io, int32_t fd)
+{
+    if (io->calls->substitute)
+        io->calls->substitute->close(io, fd);
+    else
+        (void)close(fd);
+}
+
 bool io_disk_advance(struct io_op *op, int32_t result)
 {
     if (result == -EINTR || result == -EAGAIN)
@@ -272,7 +289,7 @@ int io_turn(struct io *io, uint64_t deadline_ns)
 
     if (rc < 0)
         return rc;
-    io->now_ns = io_clock_ns();
+    io->now_ns = io->calls->substitute ? io->calls->substitute->now_ns(io) : io_clock_ns();
     /* What `done` queues is for the next turn, even where it ends at once: a turn has an end. */
     io->ended = (struct io_queue){0};
     while ((op = io_queue_pop(&ended)) != NULL) {

@@ -55,6 +55,10 @@ void io_zero(struct io *io, struct io_op *op, int32_t fd, uint64_t offset_bytes,
 void io_receive(struct io *io, struct io_op *op, int32_t fd, const struct iovec *iov, uint32_t count);
 void io_send(struct io *io, struct io_op *op, int32_t fd, const struct iovec *iov, uint32_t count); /* MSG_NOSIGNAL */
 void io_wait_readable(struct io *io, struct io_op *op, int32_t fd); /* an eventfd; one shot */
+/* Both directions of a socket: what is under way on it comes home at once. */
+void io_shutdown(struct io *io, int32_t fd);
+/* Any descriptor that the engine was given: whoever gave it may have made it up (io_sim.h). */
+void io_close(struct io *io, int32_t fd);
 /* op is done soon, with -ECANCELED or its own result.  A disk operation that has begun is left to end. */
 void io_cancel(struct io *io, struct io_op *op);
 

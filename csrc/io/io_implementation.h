@@ -34,11 +34,19 @@ struct io_queue {
     struct io_op *first, *last;
 };
 
+/* Where descriptors and time are of another world. */
+struct io_substitute {
+    uint64_t (*now_ns)(const struct io *io);
+    void (*shutdown)(struct io *io, int32_t fd);
+    void (*close)(struct io *io, int32_t fd);
+};
+
 /* What an implementation does.  `turn` hands over what was queued, waits as io_turn says (not at all where
  * io_is_ready), calls io_run_memory between handing over and looking for completions, ends operations by io_end, and
  * returns 0 or a negative errno; io.c then calls every `done`. */
 struct io_calls {
     const char *name;
+    const struct io_substitute *substitute; /* NULL: descriptors and time are the kernel's */
     void (*free)(struct io *io);
     void (*queue)(struct io *io, struct io_op *op);
     void (*cancel)(struct io *io, struct io_op *op); /* never a disk operation */

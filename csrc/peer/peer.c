@@ -7,8 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "engine.h"
 
@@ -52,8 +50,8 @@ void peer_connect(struct core_engine *engine, uint64_t token, const struct core_
 {
     struct peer *peer = &engine->peer;
     if (peer->state != PEER_NONE) {
-        close(config->data_fd);
-        close(config->meta_fd);
+        io_close(engine->io, config->data_fd);
+        io_close(engine->io, config->meta_fd);
         facts_done(engine, token, -EISCONN);
         return;
     }
@@ -96,8 +94,8 @@ void peer_lose(struct peer *peer, enum core_lost reason)
     peer->lost = peer->draining ? CORE_LOST_ORDERED : reason;
     /* Both directions: what is under way on these sockets comes home at once, and peer_check_closed sees the last of
      * it. */
-    shutdown(peer->config.data_fd, SHUT_RDWR);
-    shutdown(peer->config.meta_fd, SHUT_RDWR);
+    io_shutdown(peer->engine->io, peer->config.data_fd);
+    io_shutdown(peer->engine->io, peer->config.meta_fd);
     peer_check_closed(peer);
 }
 
@@ -151,8 +149,8 @@ void peer_check_closed(struct peer *peer)
     if (torn != NULL && torn->kind == PEER_WRITE)
         request_end(torn);
     peer->data_in.fd = peer->meta_in.fd = -1;
-    close(peer->config.data_fd);
-    close(peer->config.meta_fd);
+    io_close(engine->io, peer->config.data_fd);
+    io_close(engine->io, peer->config.meta_fd);
     peer->unacked = 0;
     facts_simple(engine, CORE_FACT_PEER_LOST, (int32_t)peer->lost, transfer_log_held(&peer->log),
                  transfer_log_count(&peer->log));

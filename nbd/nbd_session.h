@@ -88,6 +88,9 @@ enum nbd_state {
 
 /* Allocates all that a session will ever use.  `export` is borrowed until nbd_session_free.  0 or -ENOMEM. */
 int nbd_session_new(const struct nbd_export *export, struct nbd_session **session);
+/* As nbd_session_new, for a client that learns size and flags in another way (the kernel's, by netlink): there is no
+ * negotiation, it begins in NBD_TRANSMISSION, and every reply is a simple one. */
+int nbd_session_new_transmission(const struct nbd_export *export, struct nbd_session **session);
 /* Only when nbd_session_in_flight is 0 (the server may reply to a failed session; the reply is dropped) and no receive
  * or send is under way.  Releases the payloads that are still the session's. */
 void nbd_session_free(struct nbd_session *session);

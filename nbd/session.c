@@ -24,21 +24,41 @@ static void assert_export(const struct nbd_export *export)
     (void)export;
 }
 
-int nbd_session_new(const struct nbd_export *export, struct nbd_session **session)
+static struct nbd_session *allocate(const struct nbd_export *export)
 {
     assert_export(export);
     struct nbd_session *made = calloc(1, sizeof(*made));
     if (made == NULL) {
-        return -ENOMEM;
+        return NULL;
     }
     made->export = export;
     made->reason = "The session is open.";
-    made->state = NBD_HANDSHAKE;
-    made->phase = NBD_PHASE_CLIENT_FLAGS;
     for (uint32_t i = NBD_REQUESTS_MAX; i > 0; i--) {
         nbd_slot_free(made, &made->slots[i - 1]);
     }
+    return made;
+}
+
+int nbd_session_new(const struct nbd_export *export, struct nbd_session **session)
+{
+    struct nbd_session *made = allocate(export);
+    if (made == NULL) {
+        return -ENOMEM;
+    }
+    made->state = NBD_HANDSHAKE;
+    made->phase = NBD_PHASE_CLIENT_FLAGS;
     nbd_handshake_greet(made);
+    *session = made;
+    return 0;
+}
+
+int nbd_session_new_transmission(const struct nbd_export *export, struct nbd_session **session)
+{
+    struct nbd_session *made = allocate(export);
+    if (made == NULL) {
+        return -ENOMEM;
+    }
+    nbd_handshake_begin_transmission(made);
     *session = made;
     return 0;
 }

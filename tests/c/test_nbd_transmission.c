@@ -398,9 +398,31 @@ static void test_shutting_down_answers_commands_with_eshutdown(void)
     wire_fini(&wire);
 }
 
+static void test_a_session_without_negotiation_answers_the_first_byte(void)
+{
+    struct wire wire;
+    wire_init(&wire, SIZE);
+    nbd_session_free(wire.session);
+    REQUIRE(nbd_session_new_transmission(&wire.memory.export, &wire.session) == 0, "no session");
+    wire_expect_state(&wire, NBD_TRANSMISSION);
+    wire_run(&wire);
+    wire_expect_nothing(&wire); /* no greeting */
+    wire_put_request(&wire, WRITE, FUA, 4096, 8);
+    wire_put(&wire, "abcdefgh", 8);
+    wire_put_request(&wire, READ, 0, 4096, 8);
+    wire_put_request(&wire, READ, DF, 4096, 8);
+    wire_run(&wire);
+    expect_simple(&wire, 0);
+    expect_simple(&wire, 0);
+    REQUIRE(memcmp(wire_take(&wire, 8), "abcdefgh", 8) == 0, "what was written");
+    expect_simple(&wire, WIRE_EINVAL); /* DF is of structured replies */
+    close_in_step(&wire);
+}
+
 int main(void)
 {
     test_write_then_read();
+    test_a_session_without_negotiation_answers_the_first_byte();
     test_structured_read_is_one_chunk();
     test_structured_read_errors_are_chunks_others_simple();
     test_what_is_allowed_and_what_is_not();

@@ -47,6 +47,28 @@ resource drbd0 {
 }
 """
 
+INTERNAL_METADATA_CONFIGURATION = """\
+resource drbd0 {
+  net {
+    protocol C;
+  }
+  disk {
+    al-extents 67;
+    c-max-rate 1G;
+  }
+  device    minor 0;
+  meta-disk internal;
+  on castor {
+    disk    DISK_OF_castor;
+    address 127.0.0.1:PORT;
+  }
+  on pollux {
+    disk    DISK_OF_pollux;
+    address 127.0.0.2:PORT;
+  }
+}
+"""
+
 
 class CommandError(Exception):
     """A `pydrbd` command ended with an exit code other than 0."""

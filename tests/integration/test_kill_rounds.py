@@ -1,8 +1,9 @@
 """Goal: no acknowledged write is lost, whichever daemon dies at whatever moment.
 
-Setup: two nodes in sync, writers with several requests in flight on the primary. Each round kills one of the daemons
-with SIGKILL: between writes, during a handshake, during a resync. If the primary died and the other node was in sync it
-is promoted; otherwise the dead one comes back as primary.
+Setup: two nodes in sync, writers with several requests in flight on the primary. The seed chooses between metadata
+in a file, where every extent stays hot, and metadata on the disk itself with an activity log smaller than the disk. Each
+round kills one of the daemons with SIGKILL: between writes, during a handshake, during a resync. If the primary died and
+the other node was in sync it is promoted; otherwise the dead one comes back as primary.
 
 PASS: after every round each block holds its last acknowledged write or one that was never answered; a dead secondary
 costs the writers a pause and no error; at the end both disks are equal, byte by byte, and hold what the ledger allows.
@@ -20,29 +21,32 @@ import pytest
 
 from helpers.ledger import Ledger, Writer
 from helpers.nbd_client import NbdClient
-from pair import RESOURCE, Node, Pair
+from pair import INTERNAL_METADATA_CONFIGURATION, RESOURCE, SEED_CONFIGURATION, Node, Pair
 
 MIB = 1 << 20
-DISK_BYTES = 128 * MIB
 BLOCKS_PER_MIB = 256
 RUN_BLOCKS = 16
 PATIENCE_S = 20.0
+SETUPS = ((SEED_CONFIGURATION, 128), (INTERNAL_METADATA_CONFIGURATION, 384))
 
 
-def spread_blocks(writer: int) -> list[int]:
-    """Return 64 KiB of blocks out of every MiB, other ones for each writer, so that many extents are hot."""
-    whole = DISK_BYTES // MIB - 1
-    return [mib * BLOCKS_PER_MIB + writer * RUN_BLOCKS + index for mib in range(whole) for index in range(RUN_BLOCKS)]
+def spread_blocks(writer: int, disk_mib: int) -> list[int]:
+    """Return 64 KiB of blocks out of every other MiB, other ones for each writer, so that many extents are hot."""
+    return [
+        mib * BLOCKS_PER_MIB + writer * RUN_BLOCKS + index
+        for mib in range(0, disk_mib - 1, 2)
+        for index in range(RUN_BLOCKS)
+    ]
 
 
 class Experiment:
     """The pair, who is primary now, and what the writers were promised."""
 
-    def __init__(self, pair: Pair, seed: int) -> None:
+    def __init__(self, pair: Pair, seed: int, disk_mib: int) -> None:
         self.pair = pair
         self.random = random.Random(seed)
         self.primary = pair.castor
-        self.ledgers = [Ledger(spread_blocks(writer)) for writer in range(2)]
+        self.ledgers = [Ledger(spread_blocks(writer, disk_mib)) for writer in range(2)]
         self.writers: list[Writer] = []
 
     @property
@@ -127,11 +131,12 @@ class Experiment:
 def experiment(tmp_path: Path) -> Iterator[Experiment]:
     seed = int(os.environ.get("PYDRBD_SEED", random.getrandbits(32)))
     print(f"PYDRBD_SEED={seed}")
-    with Pair.create(tmp_path, DISK_BYTES) as pair:
+    configuration, disk_mib = random.Random(seed).choice(SETUPS)
+    with Pair.create(tmp_path, disk_mib * MIB, configuration=configuration) as pair:
         pair.create_metadata()
         pair.up()
         pair.first_sync()
-        yield Experiment(pair, seed)
+        yield Experiment(pair, seed, disk_mib)
 
 
 @pytest.mark.rounds

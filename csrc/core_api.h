@@ -175,7 +175,10 @@ int core_resync_rate(core_engine *engine, uint32_t rate_kib_s, uint32_t in_fligh
 int core_resync_stop(core_engine *engine, uint64_t token); /* answered when no resync write is in flight */
 
 int core_export_open(core_engine *engine, uint64_t token, const char *name, uint32_t read_only);
-int core_export_client(core_engine *engine, int32_t fd);    /* an accepted stream socket; taken over */
+int core_export_client(core_engine *engine, int32_t fd); /* an accepted stream socket; taken over */
+/* As core_export_client, for our own kernel device: not counted as a client, in facts and counters.  in_transmission 1:
+ * nothing is negotiated (the kernel's nbd). */
+int core_export_device(core_engine *engine, int32_t fd, uint32_t in_transmission);
 int core_export_close(core_engine *engine, uint64_t token); /* no new requests; answered when none is in flight */
 
 uint32_t core_crc32c(uint32_t seed, const uint8_t *data, uint64_t length); /* seed and result inverted: 0 begins */

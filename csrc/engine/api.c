@@ -183,6 +183,14 @@ int core_export_client(core_engine *engine, int32_t fd)
     return fd < 0 ? -EINVAL : push_plain(engine, ORDER_EXPORT_CLIENT, 0, (uint32_t)fd, 0);
 }
 
+int core_export_device(core_engine *engine, int32_t fd, uint32_t in_transmission)
+{
+    if (fd < 0 || in_transmission > 1)
+        return -EINVAL;
+    uint32_t kind = in_transmission != 0 ? EXPORT_DEVICE_IN_TRANSMISSION : EXPORT_DEVICE;
+    return push_plain(engine, ORDER_EXPORT_CLIENT, 0, (uint32_t)fd, kind);
+}
+
 int core_export_close(core_engine *engine, uint64_t token)
 {
     return push_plain(engine, ORDER_EXPORT_CLOSE, token, 0, 0);

@@ -83,9 +83,11 @@ static void note_state(struct client *client)
     if (state == NBD_TRANSMISSION && !client->transmission && !client->closing) {
         client->transmission = true;
         client->deadline_ns = 0;
-        export->transmitting++;
-        export->clients_ever++;
-        export->told_dirty = true;
+        if (!client->device) {
+            export->transmitting++;
+            export->clients_ever++;
+            export->told_dirty = true;
+        }
     }
     if (state == NBD_FAILED)
         client->closing = true;
@@ -117,20 +119,25 @@ static void sent(struct io_op *op, int32_t result)
     note_state(client);
 }
 
-static struct client *client_alloc(struct core_engine *engine, int32_t fd)
+static struct client *client_alloc(struct core_engine *engine, int32_t fd, uint32_t kind)
 {
     struct client *client = calloc(1, sizeof *client);
     if (client == NULL)
         return NULL;
-    if (nbd_session_new(&engine->export.table, &client->session) < 0) {
+    bool negotiates = kind != EXPORT_DEVICE_IN_TRANSMISSION;
+    int (*session_new)(const struct nbd_export *, struct nbd_session **) =
+        negotiates ? nbd_session_new : nbd_session_new_transmission;
+    if (session_new(&engine->export.table, &client->session) < 0) {
         free(client);
         return NULL;
     }
     client->engine = engine;
+    client->device = kind != EXPORT_CLIENT;
+    client->transmission = !negotiates;
     client->fd = fd;
     client->receive.done = received;
     client->send.done = sent;
-    client->deadline_ns = io_now_ns(engine->io) + EXPORT_PATIENCE_NS;
+    client->deadline_ns = negotiates ? io_now_ns(engine->io) + EXPORT_PATIENCE_NS : 0;
     for (uint32_t i = 0; i < NBD_REQUESTS_MAX; i++) {
         client->uppers[i].next = client->free;
         client->free = &client->uppers[i];
@@ -138,13 +145,13 @@ static struct client *client_alloc(struct core_engine *engine, int32_t fd)
     return client;
 }
 
-void export_client_new(struct core_engine *engine, int32_t fd)
+void export_client_new(struct core_engine *engine, int32_t fd, uint32_t kind)
 {
     struct export *export = &engine->export;
     for (uint32_t i = 0; export->open && i < EXPORT_CLIENTS_MAX; i++) {
         if (export->clients[i] != NULL)
             continue;
-        export->clients[i] = client_alloc(engine, fd);
+        export->clients[i] = client_alloc(engine, fd, kind);
         if (export->clients[i] == NULL)
             break;
         return;
@@ -158,7 +165,7 @@ static void client_free(struct core_engine *engine, struct client **slot)
     struct export *export = &engine->export;
     if (export->want_memory == client)
         export->want_memory = NULL;
-    if (client->transmission) {
+    if (client->transmission && !client->device) {
         export->transmitting--;
         export->told_dirty = true;
     }

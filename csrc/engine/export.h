@@ -17,6 +17,12 @@ struct core_engine;
 #define EXPORT_CLIENTS_MAX 64u
 #define EXPORT_PATIENCE_NS 10000000000ull
 
+enum export_client_kind {
+    EXPORT_CLIENT = 0,
+    EXPORT_DEVICE = 1, /* our own kernel device: it is no client to those who count them */
+    EXPORT_DEVICE_IN_TRANSMISSION = 2
+};
+
 struct client {
     struct io_op receive;
     struct io_op send;
@@ -26,6 +32,7 @@ struct client {
     uint64_t deadline_ns; /* to end negotiation, or to take the last answers; 0: none */
     int32_t fd;           /* -1: this slot is free */
     bool receiving, sending;
+    bool device;  /* not EXPORT_CLIENT */
     bool closing; /* shut down: no input, wait for what is under way */
     bool shut;    /* shutdown(2) was called */
     bool starved; /* ->begin found no memory */
@@ -50,7 +57,7 @@ struct export
 };
 
 void export_open(struct core_engine *engine, uint64_t token, const char *name, bool read_only);
-void export_client_new(struct core_engine *engine, int32_t fd);
+void export_client_new(struct core_engine *engine, int32_t fd, uint32_t kind);
 void export_close(struct core_engine *engine, uint64_t token);
 void export_pump(struct core_engine *engine);
 void export_tick(struct core_engine *engine);

@@ -158,7 +158,7 @@ static void open_export(struct core_engine *engine, const struct order *order)
 
 static void add_client(struct core_engine *engine, const struct order *order)
 {
-    export_client_new(engine, (int32_t)order->a);
+    export_client_new(engine, (int32_t)order->a, order->b);
 }
 
 static void close_export(struct core_engine *engine, const struct order *order)

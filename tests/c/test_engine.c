@@ -266,6 +266,33 @@ static void a_packet_that_is_not_allowed_loses_the_peer(void)
     node_stop(&secondary);
 }
 
+static void our_own_device_is_served_but_is_no_client(void)
+{
+    struct node primary, secondary;
+    pair_start(&primary, &secondary);
+    int pair[2];
+    check(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    check(core_export_device(primary.engine, pair[1], 1) == 0);
+    char block[4096];
+    memset(block, 0x5c, sizeof block);
+    nbd_request(pair[0], 1, 0, 8192, sizeof block, block);
+    check(nbd_reply(pair[0]) == 0);
+    same_at(&primary, &secondary, 8192, block, sizeof block);
+    int fd = nbd_connect(&primary); /* one that counts, as the first */
+    check(node_await(&primary, CORE_FACT_CLIENTS, 0).a == 1);
+    struct core_counters counters;
+    core_engine_counters(primary.engine, &counters);
+    check(counters.clients == 1);
+    close(fd);
+    check(node_await(&primary, CORE_FACT_CLIENTS, 0).a == 0);
+    check(core_export_close(primary.engine, ++primary.token) == 0);
+    check(node_done(&primary) == 0);
+    check(read(pair[0], block, 1) == 0); /* the export's end is the device's too */
+    close(pair[0]);
+    node_stop(&primary);
+    node_stop(&secondary);
+}
+
 int main(void)
 {
     const enum core_io kinds[] = {CORE_IO_URING, CORE_IO_THREADS};
@@ -281,6 +308,7 @@ int main(void)
         for (uint32_t protocol = 1; protocol <= 3; protocol++)
             overlapping_writes_end_in_the_same_order_on_both(protocol);
         a_packet_that_is_not_allowed_loses_the_peer();
+        our_own_device_is_served_but_is_no_client();
     }
     return 0;
 }

@@ -1,9 +1,9 @@
 """Goal: no acknowledged write is lost, whichever daemon dies at whatever moment.
 
-Setup: two nodes in sync, writers with several requests in flight on the primary. The seed chooses between metadata
-in a file, where every extent stays hot, and metadata on the disk itself with an activity log smaller than the disk. Each
-round kills one of the daemons with SIGKILL: between writes, during a handshake, during a resync. If the primary died and
-the other node was in sync it is promoted; otherwise the dead one comes back as primary.
+Setup: two nodes in sync, writers with several requests in flight on the primary. The seed chooses between metadata in
+a file, where every extent stays hot, and metadata on the disk itself with an activity log smaller than the disk. Each
+round kills one of the daemons with SIGKILL: between writes, during a handshake, during a resync. If the primary died
+and the other node was in sync it is promoted; otherwise the dead one comes back as primary.
 
 PASS: after every round each block holds its last acknowledged write or one that was never answered; a dead secondary
 costs the writers a pause and no error; at the end both disks are equal, byte by byte, and hold what the ledger allows.

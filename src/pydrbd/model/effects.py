@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.model.generation import Beginning, GenerationIds, MdFlag
 from pydrbd.model.refusals import Refusal
 
 
@@ -49,6 +49,8 @@ class PersistMetadata:
     ids: GenerationIds
     flags: MdFlag
     agreed_sectors: int
+    began: Beginning | None = None
+    """These identifiers begin a generation of ours, in this way; for the books alone."""
 
 
 @dataclass(frozen=True, slots=True)

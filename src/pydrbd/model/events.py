@@ -154,6 +154,9 @@ class Promote:
     token: int
     force: bool = False
     new_uuid: int = 0
+    human: bool = False
+    """A person promotes, not a program; and `timeout_expired`: nobody came in time. For the books alone."""
+    timeout_expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,8 @@ class Connect:
 class Disconnect:
     token: int
     force: bool = False
+    because: str = ""
+    """The node's own reason to give the peer up: it may not talk to us. Empty for a user's command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,15 @@ class Invalidate:
 @dataclass(frozen=True, slots=True)
 class Outdate:
     token: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewCurrentUuid:
+    """Begin a generation by hand; `clear_bitmap` declares both disks equal, so that fresh ones need no first sync."""
+
+    token: int
+    clear_bitmap: bool = False
+    new_uuid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +236,7 @@ Event = (
     | Disconnect
     | Invalidate
     | Outdate
+    | NewCurrentUuid
     | PauseSync
     | Down
 )

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import Enum, IntFlag
 
 JUST_CREATED = 4
 """The current identifier of metadata that has never held data (8.4 `UUID_JUST_CREATED`)."""
+
+
+class Beginning(Enum):
+    """How a generation of data began, in the words of 0.6's counters."""
+
+    HUMAN = "human"
+    """A person said so: `primary --force`, `primary --human`, `new-current-uuid`."""
+    TIMEOUT = "timeout"
+    """The first write of a node that was promoted because nobody came in time: `primary --timeout-expired`."""
+    CONNECTED = "connected"
+    """A Primary lost its peer, or its peer's disk."""
+    ARBITRARY = "arbitrary"
+    """The first write of a node that was promoted without its peer."""
 
 
 class MdFlag(IntFlag):

@@ -30,6 +30,7 @@ class Refusal(Enum):
     DISCARD_AS_PRIMARY = (10, "--discard-my-data not allowed when primary.")
     NOT_SUPPORTED = (11, "Not supported")
     DISK_IN_USE = (10, "Device is attached to a disk (use detach first)")
+    CONNECTED_NOT_FRESH = (10, "Only while StandAlone; or connected, with --clear-bitmap, while both disks are fresh")
     PAUSE_ALREADY_SET = (10, "Sync-pause flag is already set")
     PAUSE_ALREADY_CLEAR = (10, "Sync-pause flag is already cleared")
 

@@ -15,15 +15,17 @@ from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, Role
 from pydrbd.state import roles
 from pydrbd.state.changes import requests
-from pydrbd.state.node_state import Pending
-from pydrbd.state.turn import Turn
+from pydrbd.state.node_state import Because, Pending
+from pydrbd.state.turn import ERROR, Turn
 
 RECONNECT_TIMER = "reconnect"
+PEER_MAY_NOT_TALK = "peer-refused"
+"""The rule of a peer that is refused before its first packet is looked at: versions, secret."""
 
 
 def start_listening(turn: Turn) -> None:
     """Look for the peer."""
-    turn.change(connection=ConnectionState.CONNECTING)
+    turn.change(connection=ConnectionState.CONNECTING, because=None)
     turn.add(Listen())
 
 
@@ -55,6 +57,9 @@ def on_disconnect(turn: Turn, command: Disconnect) -> None:
             turn.answer(command.token, Refusal.ALREADY_STANDALONE)
         else:
             stop_listening(turn)
+            if command.because:
+                turn.say(command.because, PEER_MAY_NOT_TALK, ERROR)
+                turn.change(because=Because(PEER_MAY_NOT_TALK, command.because))
             turn.answer(command.token)
     elif state.role is Role.PRIMARY and state.disk < DiskState.UP_TO_DATE and not command.force:
         turn.answer(command.token, Refusal.NO_UP_TO_DATE_DISK)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pydrbd.model.effects import Gate, SetGate
 from pydrbd.model.events import FirstWriteHeld
+from pydrbd.model.generation import Beginning
 from pydrbd.model.states import Role
 from pydrbd.state import generations
 from pydrbd.state.turn import Turn
@@ -41,6 +42,7 @@ def begin_generation(turn: Turn, new_uuid: int, rule: str) -> None:
     discard the younger or the older primary look at it.
     """
     ids = turn.state.ids
+    turn.began = turn.state.promoted_by or Beginning.CONNECTED
     if turn.state.promoted_alone:
         ids = generations.with_role(ids, Role.SECONDARY)
     turn.change(ids=generations.new_generation(ids, new_uuid, turn.state.role))

@@ -28,6 +28,7 @@ from pydrbd.model.events import (
     FirstWriteHeld,
     Invalidate,
     MetadataFailed,
+    NewCurrentUuid,
     Outdate,
     PacketReceived,
     PauseSync,
@@ -40,7 +41,7 @@ from pydrbd.model.events import (
 )
 from pydrbd.model.states import ReplicationState
 from pydrbd.state import connections, disk, first_write, incoming, invalidate, peer_loss, peer_state, resync, roles
-from pydrbd.state.changes import requests
+from pydrbd.state.changes import new_current_uuid, requests
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import Command, NodeState
 from pydrbd.state.turn import Turn
@@ -94,7 +95,9 @@ def _dispatch(turn: Turn, event: Event) -> None:  # one line per event
             disk.on_disk_failed(turn, event)
         case PeerDiskFailed():
             peer_state.on_peer_disk_failed(turn, event)
-        case Promote() | Demote() | Connect() | Disconnect() | Invalidate() | Outdate() | PauseSync() | Down():
+        case Promote() | Demote() | Connect() | Disconnect() | Down():
+            turn.change(waiting=(*turn.state.waiting, event))
+        case Invalidate() | Outdate() | NewCurrentUuid() | PauseSync():
             turn.change(waiting=(*turn.state.waiting, event))
         case _:
             assert_never(event)
@@ -157,6 +160,8 @@ def _run(turn: Turn, command: Command) -> None:  # one line per command
             invalidate.on_invalidate(turn, command)
         case Outdate():
             disk.on_outdate(turn, command)
+        case NewCurrentUuid():
+            new_current_uuid.on_new_current_uuid(turn, command)
         case PauseSync():
             resync.on_pause_sync(turn, command)
         case Down():

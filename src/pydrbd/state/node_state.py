@@ -10,13 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pydrbd.model.effects import Gate, Reads, Replication
-from pydrbd.model.events import Connect, Demote, Disconnect, Down, Invalidate, Outdate, PauseSync, Promote
-from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.model.events import (
+    Connect,
+    Demote,
+    Disconnect,
+    Down,
+    Invalidate,
+    NewCurrentUuid,
+    Outdate,
+    PauseSync,
+    Promote,
+)
+from pydrbd.model.generation import Beginning, GenerationIds, MdFlag
 from pydrbd.model.packets import QueueLimits, Sizes, SyncParam, Uuids
 from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, RrConflict, WireProtocol
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 
-Command = Promote | Demote | Connect | Disconnect | Invalidate | Outdate | PauseSync | Down
+Command = Promote | Demote | Connect | Disconnect | Invalidate | Outdate | NewCurrentUuid | PauseSync | Down
 NO_MD_FLAGS = MdFlag(0)
 
 
@@ -67,6 +77,25 @@ class Link:
     dry_run: bool = False
     consider_resync: bool = False
     """The peer was forced to be UpToDate while both were Inconsistent: its next STATE starts a resync."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitBrain:
+    """Both nodes have written without each other, and no policy says whose data count."""
+
+    own_bits: int
+    """Blocks that we have written since."""
+    peer_bits: int
+    """Blocks that the peer says it has written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """Why we gave the peer up: a rule's name and its sentence. Forgotten when we look for the peer again."""
+
+    rule: str
+    sentence: str
+    split_brain: SplitBrain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +165,14 @@ class NodeState:
     """Commands that wait until the state is not in motion."""
     first_write_uuid: int | None = None
     """A first write is held until the handshake under way is through; the identifier to begin a generation with."""
+    promoted_by: Beginning | None = None
+    """How we became Primary, while the peer has not been there since."""
     promoted_alone: bool = False
     """We became Primary while the peer was away: the generation that ends with the first write ended without us."""
     discard_my_data: bool = False
     tentative: bool = False
+    because: Because | None = None
+    """Why we are StandAlone, unless a person wanted it."""
 
     metadata: Metadata | None = None
     settings: Settings = field(default_factory=Settings)

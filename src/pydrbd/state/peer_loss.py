@@ -17,6 +17,7 @@ from pydrbd.model.events import (
     Down,
     Invalidate,
     Lost,
+    NewCurrentUuid,
     Outdate,
     PauseSync,
     PeerLost,
@@ -107,7 +108,7 @@ def _go_on(turn: Turn, pending: Pending) -> None:
             turn.answer(command.token)
         case Down():
             connections.finish_down(turn, command)
-        case Connect() | Demote() | Outdate() | PauseSync():
+        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync():
             raise AssertionError(f"{command} does not wait for the peer")
         case _:
             assert_never(command)

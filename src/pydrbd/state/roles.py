@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydrbd.model.effects import CloseExport, OpenExport, WriteBitmap
 from pydrbd.model.events import Demote, Promote
+from pydrbd.model.generation import Beginning
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import DiskState, ReplicationState, Role
 from pydrbd.state import generations
@@ -52,11 +53,13 @@ def become_primary(turn: Turn, command: Promote, *, forced: bool) -> None:
     ids = state.ids
     if forced:
         ids = generations.new_generation(ids, command.new_uuid, Role.PRIMARY)
+        turn.began = Beginning.HUMAN
         turn.change(disk=DiskState.UP_TO_DATE)
         turn.say("Forced to consider local data as UpToDate!", "primary-force", WARNING)
     elif state.has_disk:
         ids = generations.with_role(ids, Role.PRIMARY)
-    turn.change(role=Role.PRIMARY, ids=ids, discard_my_data=False, promoted_alone=not state.established)
+    turn.change(role=Role.PRIMARY, ids=ids, discard_my_data=False)
+    turn.change(promoted_alone=not state.established, promoted_by=_promoted_by(turn.state, command))
     turn.expose()
     turn.settle()
     turn.add(OpenExport())
@@ -66,6 +69,15 @@ def become_primary(turn: Turn, command: Promote, *, forced: bool) -> None:
             turn.send_uuids(turn.link.sent_bits)
         turn.send_state()
     turn.answer(command.token)
+
+
+def _promoted_by(state: NodeState, command: Promote) -> Beginning | None:
+    """Return what to enter in the books if the first write of this Primary begins a generation; None: a later loss."""
+    if state.established:
+        return None
+    if command.human or command.force:
+        return Beginning.HUMAN
+    return Beginning.TIMEOUT if command.timeout_expired else Beginning.ARBITRARY
 
 
 def on_demote(turn: Turn, command: Demote) -> None:

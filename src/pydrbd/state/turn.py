@@ -22,13 +22,13 @@ from pydrbd.model.effects import (
     StartTimer,
     WriteBitmap,
 )
-from pydrbd.model.generation import MdFlag
+from pydrbd.model.generation import Beginning, MdFlag
 from pydrbd.model.packets import NO_FLAGS, Packet, State, UuidFlag, Uuids
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state import engine_settings
 from pydrbd.state.generations import plain
-from pydrbd.state.node_state import Link, Metadata, NodeState
+from pydrbd.state.node_state import Because, Link, Metadata, NodeState, SplitBrain
 
 DEBUG = 10
 INFO = 20
@@ -59,12 +59,14 @@ def metadata_flags(state: NodeState) -> MdFlag:
 class Turn:
     """The state and the orders so far. Lives for one `step`."""
 
-    __slots__ = ("effects", "now_ms", "state")
+    __slots__ = ("began", "effects", "now_ms", "state")
 
     def __init__(self, state: NodeState, now_ms: int) -> None:
         self.state = state
         self.now_ms = now_ms
         self.effects: list[Effect] = []
+        self.began: Beginning | None = None
+        """A generation of ours begins in this way with the next superblock."""
 
     def change(self, **fields: Any) -> None:  # noqa: ANN401
         """Set fields of the state."""
@@ -114,8 +116,10 @@ class Turn:
             return
         metadata = Metadata(state.ids, metadata_flags(state), state.size_sectors)
         if metadata != state.metadata:
-            self.effects.append(PersistMetadata(metadata.ids, metadata.flags, metadata.agreed_sectors))
+            persist = PersistMetadata(metadata.ids, metadata.flags, metadata.agreed_sectors, self.began)
+            self.effects.append(persist)
             self.change(metadata=metadata)
+            self.began = None
 
     def hold_requests(self) -> None:
         """Hold what applications ask for until the next `settle` opens the gate."""
@@ -158,9 +162,10 @@ class Turn:
         if self.state.disk >= DiskState.CONSISTENT:
             self.change(exposed=plain(self.state.ids.current))
 
-    def refuse_link(self, sentence: str, rule: str) -> None:
+    def refuse_link(self, sentence: str, rule: str, split_brain: SplitBrain | None = None) -> None:
         """Give the connection up for good: a person has to change something first."""
         self.say(sentence, rule, ERROR)
+        self.change(because=Because(rule, sentence, split_brain))
         self.drop(ConnectionState.DISCONNECTING)
 
     def drop_broken(self, sentence: str, rule: str) -> None:

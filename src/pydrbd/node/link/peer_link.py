@@ -107,8 +107,7 @@ class PeerLink:
         try:
             link = await self._connect()
         except IncompatibleError as error:
-            log.log(logging.ERROR, "%s; going StandAlone", error)
-            self._post(events.Disconnect(INTERNAL_TOKEN))
+            self._post(events.Disconnect(INTERNAL_TOKEN, because=str(error)))
             return
         self._link = link
         self._agreed = link.agreed

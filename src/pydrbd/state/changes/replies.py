@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import assert_never
 
 from pydrbd.model.commands import ChangeResult
-from pydrbd.model.events import Connect, Demote, Disconnect, Down, Invalidate, Outdate, PauseSync, Promote
+from pydrbd.model.events import (
+    Connect,
+    Demote,
+    Disconnect,
+    Down,
+    Invalidate,
+    NewCurrentUuid,
+    Outdate,
+    PauseSync,
+    Promote,
+)
 from pydrbd.model.packets import ConnectionChangeReply, StateChangeReply
 from pydrbd.model.states import ConnectionState
 from pydrbd.state import invalidate, roles
@@ -44,7 +54,7 @@ def grant(turn: Turn, pending: Pending, new_uuid: int) -> None:
             # Answered when the engine says that the link is gone.
             turn.change(pending=pending)
             turn.drop(ConnectionState.DISCONNECTING)
-        case Connect() | Demote() | Outdate() | PauseSync():
+        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync():
             raise AssertionError(f"{command} needs nobody's consent")
         case _:
             assert_never(command)

@@ -193,6 +193,7 @@ def _establish(turn: Turn, packet: State, peer_disk: DiskState, strategy: Strate
         peer_paused=packet.user_paused or packet.after_paused,
         discard_my_data=False,
         promoted_alone=False,
+        promoted_by=None,
     )
     turn.say(f"Connected to {turn.state.options.peer_name}", "connected")
     if strategy is None or not (strategy.kind.is_source or strategy.kind.is_target):

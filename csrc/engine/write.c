@@ -26,8 +26,9 @@ void write_begin(struct request *request)
 
 static bool has_room(struct core_engine *engine)
 {
-    return !engine_replicates(engine) ||
-           (outbox_has_room(&engine->peer.data_out) && transfer_log_has_room(&engine->peer.log));
+    if (!peer_is_up(&engine->peer) || engine->replication == CORE_REPLICATE_NONE)
+        return true;
+    return outbox_has_room(&engine->peer.data_out) && transfer_log_has_room(&engine->peer.log);
 }
 
 static bool disk_takes_it(const struct core_engine *engine)

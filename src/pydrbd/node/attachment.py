@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from pydrbd.config.description import ResourceView
@@ -33,11 +34,20 @@ def new_uuid() -> int:
 class Attachment:
     """One volume's disk."""
 
-    def __init__(self, view: ResourceView, engine: Engine, state_dir: Path) -> None:
+    def __init__(
+        self,
+        view: ResourceView,
+        engine: Engine,
+        state_dir: Path,
+        open_store: Callable[[MetadataPlace], MetadataStore] = MetadataStore.open,
+        draw_uuid: Callable[[], int] = new_uuid,
+    ) -> None:
         self._volume = view.local.volumes[0]
         self._resource = view.resource.name
         self._engine = engine
         self._place = MetadataPlace.of(self._volume, self._resource, state_dir)
+        self._open_store = open_store
+        self._draw_uuid = draw_uuid
         self._store: MetadataStore | None = None
         self.failed = False
         """The disk has failed; set by whoever hears of it."""
@@ -45,7 +55,7 @@ class Attachment:
     async def attach(self) -> events.Attached:
         """Open the disk, apply its activity log, give it to the engine. Raises `StartError`."""
         try:
-            store = MetadataStore.open(self._place)
+            store = self._open_store(self._place)
         except OnDiskError as error:
             raise StartError(str(error), EXIT_INVALID) from error
         self._store = store
@@ -85,7 +95,7 @@ class Attachment:
             backing_sectors=store.max_sectors,
             bits_set=self._engine.counters().out_of_sync_bits,
             crashed_primary=applied.was_primary,
-            new_uuid=new_uuid(),
+            new_uuid=self._draw_uuid(),
         )
 
     async def persist(self, effect: PersistMetadata) -> None:

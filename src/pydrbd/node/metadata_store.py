@@ -103,7 +103,11 @@ class MetadataStore:
 
         Without `exclusive` nobody is locked out: for reading beside a daemon that has the disk.
         """
-        data, metadata = _open_disks(place, exclusive=exclusive, writable=writable)
+        return cls.over(place, *_open_disks(place, exclusive=exclusive, writable=writable))
+
+    @classmethod
+    def over(cls, place: MetadataPlace, data: BackingDisk, metadata: BackingDisk) -> MetadataStore:
+        """Take over disks that are open, read and check the superblock. They are closed when it is refused."""
         try:
             at_bytes = superblock_offset(place.kind, metadata.size_bytes, place.index)
             found = superblock.parse(metadata.read(at_bytes, BLOCK_BYTES))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -107,7 +106,7 @@ class Performer:
     async def _deal_with(self, event: Event) -> None:
         self._busy += 1
         try:
-            now_ms = int(time.monotonic() * 1000)
+            now_ms = int(asyncio.get_running_loop().time() * 1000)
             self.state, todo = self._step(self.state, event, now_ms)
             log.debug("%r: %r", event, todo)
             self._list_number += 1

@@ -1,7 +1,7 @@
 """Describes the compiled core `pydrbd.core._core` to cffi.
 
 `core_api.h` is handed to cffi's cdef byte for byte, so C and Python read the same declarations. The sources are every C
-file of `csrc/` and `nbd/`: a new file needs no mention here. Paths are relative to the project's root, where setuptools
+file of `csrc/` and `nbd/` but the simulated world: a new file needs no mention here. Paths are relative to the project's root, where setuptools
 runs.
 
 `PYDRBD_SANITIZE=address,undefined` builds the core with those sanitizers.
@@ -36,6 +36,11 @@ def relative(pattern: str) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(pattern))]
 
 
+def is_simulated(name: str) -> bool:
+    """Whether a source belongs to the simulated world, which the product does not contain (tests/sim/build_sim.py)."""
+    return name.startswith("csrc/sim/") or name.endswith("/io_sim.c")
+
+
 def sanitizer_flags() -> list[str]:
     """Return the flags, for compiler and linker alike, that PYDRBD_SANITIZE asks for."""
     sanitizers = os.environ.get("PYDRBD_SANITIZE", "")
@@ -47,7 +52,7 @@ ffi.cdef((ROOT / "csrc" / "core_api.h").read_text(encoding="utf-8"))
 ffi.set_source(
     "pydrbd.core._core",
     GENERATED,
-    sources=relative("csrc/**/*.c") + relative("nbd/**/*.c"),
+    sources=[name for name in relative("csrc/**/*.c") if not is_simulated(name)] + relative("nbd/**/*.c"),
     depends=relative("csrc/**/*.h") + relative("nbd/**/*.h"),
     include_dirs=["csrc", *relative("csrc/*/"), "nbd"],
     libraries=["uring"],

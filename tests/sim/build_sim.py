@@ -1,0 +1,110 @@
+"""Compile the engine together with the simulated world into a module of its own, `_sim`, that no product contains.
+
+    python tests/sim/build_sim.py [directory]
+
+Objects are kept, so a build after a change to one C file takes a second. A mutant (mutants.py) is a directory of the
+same objects with one source replaced.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = ROOT / "build" / "sim"
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-fPIC", "-fvisibility=hidden", "-UNDEBUG", "-Wall", "-Wextra"]
+SANITIZE = os.environ.get("PYDRBD_SANITIZE", "")
+if SANITIZE:
+    FLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+
+
+def sources() -> list[Path]:
+    return sorted([*ROOT.glob("csrc/**/*.c"), *ROOT.glob("nbd/*.c")])
+
+
+def includes() -> list[str]:
+    folders = sorted({path.parent for path in [*ROOT.glob("csrc/**/*.h"), *ROOT.glob("nbd/*.h")]})
+    return [f"-I{folder}" for folder in folders]
+
+
+def _generated(out: Path) -> Path:
+    """Write the C file with which cffi wraps both interfaces, if they have changed."""
+    ffi = FFI()
+    for name in ("csrc/core_api.h", "csrc/sim/sim_api.h"):
+        ffi.cdef((ROOT / name).read_text(encoding="utf-8"))
+    ffi.set_source("_sim", '#include "core.h"\n#include "sim_api.h"\n')
+    path = out / "_sim.c"
+    ffi.emit_c_code(str(path))
+    return path
+
+
+def _compile(source: Path, target: Path, more: list[str]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = ["gcc", *FLAGS, *more, *includes(), "-MMD", "-c", str(source), "-o", str(target)]
+    subprocess.run(command, check=True)
+
+
+def _is_fresh(target: Path) -> bool:
+    """Whether an object is newer than all that it was made of."""
+    listed = target.with_suffix(".d")
+    if not target.exists() or not listed.exists():
+        return False
+    made = target.stat().st_mtime_ns
+    parts = listed.read_text(encoding="utf-8").replace("\\\n", " ").split()[1:]
+    return all(Path(part).exists() and Path(part).stat().st_mtime_ns < made for part in parts)
+
+
+def build(out: Path = OUT, replaced: Mapping[Path, Path] | None = None) -> Path:
+    """Build what is not fresh and return the module's path.
+
+    `replaced` maps sources of the tree to the files to compile in their place; then only those are compiled anew, into
+    `out`, and the other objects are those of the ordinary build.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    jobs: list[tuple[Path, Path, list[str]]] = []
+    objects: list[Path] = []
+    for source in sources():
+        other = (replaced or {}).get(source)
+        target = (OUT if other is None else out) / source.relative_to(ROOT).with_suffix(".o")
+        objects.append(target)
+        if other is not None or not _is_fresh(target):
+            jobs.append((other or source, target, []))
+    wrapped = OUT / "_sim.o"
+    objects.append(wrapped)
+    if replaced is None:
+        python = ["-w", f"-I{sysconfig.get_paths()['include']}"]
+        jobs.append((_generated(OUT), wrapped, python))
+    module = out / f"_sim{SUFFIX}"
+    if jobs or not module.exists():
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda job: _compile(*job), jobs))
+        sanitize = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+        fresh = module.with_suffix(".new")
+        subprocess.run(
+            ["gcc", "-shared", *sanitize, "-o", str(fresh), *map(str, objects), "-luring", "-lpthread"], check=True
+        )
+        fresh.replace(module)
+    return module
+
+
+def load(path: Path) -> ModuleType:
+    """Import the module that `build` has made."""
+    spec = spec_from_file_location("_sim", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    print(build(Path(sys.argv[1]) if len(sys.argv) > 1 else OUT))

@@ -283,6 +283,7 @@ class Engine:
 
     async def export_close(self) -> None:
         """Let no new request in; returns when none is in flight."""
+
     def export_device(self, fd: int, *, in_transmission: bool) -> None:
         """Hand over a stream socket of our own kernel device, which is no client; without negotiation, if so said."""
         self._submit("device", lambda: self._lib.core_export_device(self._engine, fd, int(in_transmission)))

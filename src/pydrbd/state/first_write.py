@@ -35,14 +35,14 @@ def begin_if_held(turn: Turn) -> None:
         turn.add(SetGate(Gate.OPEN))
 
 
-def begin_generation(turn: Turn, new_uuid: int, rule: str) -> None:
+def begin_generation(turn: Turn, new_uuid: int, rule: str, began: Beginning | None = None) -> None:
     """Draw the line: what the peer has is our bitmap identifier from now on. Durable before anything that follows.
 
     The bitmap identifier keeps the mark "was Primary" only if we were that when we last had the peer: the policies that
     discard the younger or the older primary look at it.
     """
     ids = turn.state.ids
-    turn.began = turn.state.promoted_by or Beginning.CONNECTED
+    turn.began = began or turn.state.promoted_by or Beginning.CONNECTED
     if turn.state.promoted_alone:
         ids = generations.with_role(ids, Role.SECONDARY)
     turn.change(ids=generations.new_generation(ids, new_uuid, turn.state.role))

@@ -15,7 +15,7 @@ from pydrbd.model.generation import JUST_CREATED, Beginning
 from pydrbd.model.packets import UuidFlag
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
-from pydrbd.state import generations
+from pydrbd.state import first_write, generations
 from pydrbd.state.node_state import NodeState
 from pydrbd.state.turn import WARNING, Turn
 
@@ -60,9 +60,5 @@ def _skip_initial_sync(turn: Turn, command: NewCurrentUuid) -> None:
 def _begin_alone(turn: Turn, command: NewCurrentUuid) -> None:
     if command.clear_bitmap:
         turn.add(ClearAllBits(), WriteBitmap())
-    turn.began = Beginning.HUMAN
-    turn.change(ids=generations.new_generation(turn.state.ids, command.new_uuid, turn.state.role))
-    turn.expose()
-    turn.settle()
-    turn.say(f"New data generation {turn.state.ids.current:016X}, by hand", "new-current-uuid", WARNING)
+    first_write.begin_generation(turn, command.new_uuid, "new-current-uuid", Beginning.HUMAN)
     turn.answer(command.token)

@@ -6,17 +6,19 @@ to the same one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydrbd.model.effects import AdoptSockets, RunHandler, SetSize, StopListening, StopTimer
 from pydrbd.model.events import SocketsReady
 from pydrbd.model.packets import Protocol, Sizes, State, SyncParam, UuidFlag, Uuids
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
-from pydrbd.state import first_write, resync
+from pydrbd.state import first_write, resync, roles
 from pydrbd.state.generations import plain
 from pydrbd.state.handshake.compatibility import own_protocol, protocol_refusal, sync_param_refusal
 from pydrbd.state.handshake.sizes import agreed_size, own_sizes
 from pydrbd.state.handshake.strategy import Case, Strategy, decide
 from pydrbd.state.handshake.uuid_compare import Side
-from pydrbd.state.node_state import Link
+from pydrbd.state.node_state import Link, SplitBrain
 from pydrbd.state.turn import ERROR, WARNING, Turn, is_doubtful
 
 TIMER = "handshake"
@@ -122,16 +124,23 @@ def on_state(turn: Turn, packet: State) -> None:
     if compared and link.peer is None:
         turn.drop_broken("The peer has a disk but sent no UUIDS", "handshake-order")
         return
-    strategy = decide_strategy(turn, packet, peer_disk) if compared else None
+    may_demote = not turn.state.clients and turn.state.first_write_uuid is None
+    strategy = decide_strategy(turn, packet, peer_disk, may_demote=may_demote) if compared else None
     if strategy is not None and strategy.refusal:
         refuse_strategy(turn, strategy)
         return
-    if turn.state.role is Role.PRIMARY and packet.role is Role.PRIMARY:
+    gives_up = strategy is not None and (strategy.demotes or strategy.peer_demotes)
+    if turn.state.role is Role.PRIMARY and packet.role is Role.PRIMARY and not gives_up:
         turn.refuse_link("Both nodes are Primary: multiple primaries are not allowed", "two-primaries")
         return
     if turn.state.tentative or link.dry_run:
         _dry_run(turn, strategy)
         return
+    if strategy is not None and strategy.demotes:
+        roles.become_secondary(turn)
+    elif strategy is not None and strategy.peer_demotes:
+        # It does so before it says that the link stands, or it drops the link.
+        packet = replace(packet, role=Role.SECONDARY)
     _establish(turn, packet, peer_disk, strategy)
 
 
@@ -143,7 +152,7 @@ def real_peer_disk(packet: State, peer: Uuids | None) -> DiskState:
     return DiskState.INCONSISTENT if inconsistent else DiskState.CONSISTENT
 
 
-def decide_strategy(turn: Turn, packet: State, peer_disk: DiskState) -> Strategy:
+def decide_strategy(turn: Turn, packet: State, peer_disk: DiskState, *, may_demote: bool = False) -> Strategy:
     """Compare identifiers, weigh states and policies, and say what came out.
 
     The identifiers are mended where the rule says so.
@@ -158,6 +167,7 @@ def decide_strategy(turn: Turn, packet: State, peer_disk: DiskState) -> Strategy
         own_discards=state.discard_my_data,
         peer_discards=bool(peer.flags & UuidFlag.DISCARD_MY_DATA),
         resolve_conflicts=link.resolve_conflicts,
+        own_may_demote=may_demote,
     )
     strategy = decide(case, state.options)
     finding = strategy.finding
@@ -172,7 +182,9 @@ def decide_strategy(turn: Turn, packet: State, peer_disk: DiskState) -> Strategy
 
 def refuse_strategy(turn: Turn, strategy: Strategy) -> None:
     """Stay StandAlone: people have to decide."""
-    turn.refuse_link(f"{strategy.refusal}; the connection is dropped until a person decides", strategy.rule)
+    link = turn.link
+    wrote = SplitBrain(link.sent_bits, link.peer.bits_set) if strategy.diverged and link.peer is not None else None
+    turn.refuse_link(f"{strategy.refusal}; the connection is dropped until a person decides", strategy.rule, wrote)
 
 
 def _dry_run(turn: Turn, strategy: Strategy | None) -> None:

@@ -26,6 +26,8 @@ class Case:
     """`--discard-my-data` was given here."""
     peer_discards: bool
     resolve_conflicts: bool
+    own_may_demote: bool = False
+    """We are Primary but nobody holds the device open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,12 @@ class Strategy:
     sentence: str
     refusal: str = ""
     handlers: tuple[str, ...] = ()
+    diverged: bool = False
+    """Both sides have written without each other, whoever has decided what becomes of it."""
+    demotes: bool = False
+    """We lose, and give up being Primary for it (call-pri-lost-after-sb)."""
+    peer_demotes: bool = False
+    """The peer loses, and either gives up being Primary or drops the connection."""
 
     @property
     def kind(self) -> Kind:
@@ -58,15 +66,16 @@ def decide(case: Case, options: Options) -> Strategy:
         return Strategy(finding, RULES["unrelated"], "Unrelated data: the two disks have no generation in common")
     finding = _by_disk_states(finding, case)
     handlers: tuple[str, ...] = ()
-    if finding.kind.is_split_brain:
+    diverged = finding.kind.is_split_brain
+    if diverged:
         handlers = ("initial-split-brain",)
         finding = _solve_split_brain(finding, case, options)
     if finding.kind.is_split_brain:
         sentence = (
             f"Split brain ({RULES.get(finding.rule, finding.rule)}) is not solved by a policy: dropping the connection"
         )
-        return Strategy(finding, sentence, sentence, (*handlers, "split-brain"))
-    return _refuse_or_do(finding, case, options, handlers)
+        return Strategy(finding, sentence, sentence, (*handlers, "split-brain"), diverged)
+    return replace(_refuse_or_do(finding, case, options, handlers), diverged=diverged)
 
 
 def _by_disk_states(finding: Finding, case: Case) -> Finding:
@@ -172,15 +181,25 @@ def _refuse_or_do(finding: Finding, case: Case, options: Options, handlers: tupl
     what = RULES.get(finding.rule, f"by {finding.rule}")
     if kind.is_source and case.own_disk <= DiskState.INCONSISTENT:
         return Strategy(finding, what, "We should become SyncSource, but our data are Inconsistent", handlers)
+    calls = _calls_primary(finding.rule, options)
     if kind.is_target and case.own.role is Role.PRIMARY and case.own_disk >= DiskState.CONSISTENT:
-        called = options.after_sb_1pri, options.after_sb_2pri
-        if finding.rule.startswith("after-sb-") and AfterSplitBrain.CALL_PRI_LOST_AFTER_SB in called:
+        if calls and case.own_may_demote:
+            return Strategy(finding, f"{_WORDS[kind]} and Secondary: {what}", "", handlers, demotes=True)
+        if calls:
             handlers = (*handlers, "pri-lost-after-sb")
-        elif options.rr_conflict is RrConflict.CALL_PRI_LOST:
+            return Strategy(finding, what, "We should become SyncTarget, but we are Primary and held open", handlers)
+        if options.rr_conflict is RrConflict.CALL_PRI_LOST:
             handlers = (*handlers, "pri-lost")
         if options.rr_conflict is not RrConflict.VIOLENTLY:
             return Strategy(finding, what, "We should become SyncTarget, but we are Primary", handlers)
-    return Strategy(finding, f"{_WORDS[kind]}: {what}", "", handlers)
+    peer_demotes = calls and kind.is_source and case.peer.role is Role.PRIMARY
+    return Strategy(finding, f"{_WORDS[kind]}: {what}", "", handlers, peer_demotes=peer_demotes)
+
+
+def _calls_primary(rule: str, options: Options) -> bool:
+    """Whether the rule is a policy that tells a Primary which has lost to give up (8.4 `drbd_asb_recover_1p`, `_2p`)."""
+    policy = {"after-sb-1pri": options.after_sb_1pri, "after-sb-2pri": options.after_sb_2pri}.get(rule)
+    return policy is AfterSplitBrain.CALL_PRI_LOST_AFTER_SB
 
 
 _WORDS = {

@@ -127,12 +127,14 @@ struct core_counters {
     uint64_t read_sectors, written_sectors;  /* backing disk */
     uint64_t sent_sectors, received_sectors; /* peer */
     uint64_t al_writes, bm_writes;
+    uint64_t application_requests;         /* the export's, and those that the peer passed on from its own */
     uint64_t resync_sectors;               /* in sync again since the last core_resync_start */
     uint64_t out_of_sync_bits;             /* gauge, 4 KiB each */
     uint32_t upper_pending, lower_pending; /* gauges: export requests and backing disk operations in flight */
     uint32_t pending, unacked;             /* gauges: sent and not acked; received and not yet acked */
     uint32_t unstable;                     /* gauge: transfer log entries not known stable on the peer */
     uint32_t clients;                      /* gauge */
+    uint32_t resync_in_flight_sectors;     /* gauge, target: asked for and not yet written */
     uint64_t turns, enters;                /* engine loop turns, io system calls */
 };
 
@@ -171,7 +173,8 @@ int core_bitmap_send(core_engine *engine, uint64_t token,
                      uint32_t use_rle); /* answered when the last packet is queued */
 int core_resync_start(core_engine *engine,
                       uint32_t target); /* 1: we are target, ask for blocks; 0: source, mark in sync by acks */
-int core_resync_rate(core_engine *engine, uint32_t rate_kib_s, uint32_t in_flight_sectors); /* 0 KiB/s: no limit */
+/* 0 KiB/s: no limit.  In flight: asked for at once (target), or read and sent at once (source); 0: as before. */
+int core_resync_rate(core_engine *engine, uint32_t rate_kib_s, uint32_t in_flight_sectors);
 int core_resync_stop(core_engine *engine, uint64_t token); /* answered when no resync write is in flight */
 
 int core_export_open(core_engine *engine, uint64_t token, const char *name, uint32_t read_only);

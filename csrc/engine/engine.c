@@ -219,6 +219,7 @@ static void publish_counters(struct core_engine *engine)
     counters->unacked = engine->peer.unacked;
     counters->unstable = (uint32_t)transfer_log_count(&engine->peer.log);
     counters->clients = engine->export.transmitting;
+    counters->resync_in_flight_sectors = engine->resync.in_flight_sectors;
     uint_fast64_t version = atomic_load_explicit(&engine->published_version, memory_order_relaxed);
     atomic_store_explicit(&engine->published_version, version + 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);

@@ -45,6 +45,7 @@ void upper_begin(struct upper *upper)
     upper->error = 0;
     upper->starved = upper->flush_local = upper->flush_peer = false;
     upper->engine->upper_pending++;
+    upper->engine->counters.application_requests++;
     if (nbd->command == NBD_FLUSH)
         flush_begin(upper);
     else if (nbd->command == NBD_CACHE || nbd->length_bytes == 0)

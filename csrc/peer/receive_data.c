@@ -115,6 +115,7 @@ static void note_write(struct peer *peer, struct request *request, const struct 
     request->epoch->size++;
     request->epoch->active++;
     peer->unacked++;
+    peer->engine->counters.application_requests++;
 }
 
 static int on_data(struct peer *peer, const struct arrival *arrival)
@@ -222,6 +223,7 @@ static int on_block_request(struct peer *peer, const struct arrival *arrival)
     if (resync) {
         resync_read_begin(request);
     } else {
+        peer->engine->counters.application_requests++;
         request->legs = LEG_LOCAL;
         disk_read(request);
     }

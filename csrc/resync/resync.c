@@ -69,6 +69,7 @@ void resync_peer_lost(struct core_engine *engine)
     struct resync *resync = &engine->resync;
     resync->active = false;
     resync->finishing = false;
+    resync_source_peer_lost(engine);
     for (uint32_t i = 0; i < engine->requests.count; i++) {
         struct request *request = &engine->requests.requests[i];
         if (request->kind != RESYNC_FETCH || (request->flags & REQUEST_HAS_PLACE) == 0)

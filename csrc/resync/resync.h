@@ -12,7 +12,8 @@
 
 struct core_engine;
 
-#define RESYNC_BLOCK_SECTORS 2048u    /* 1 MiB asked for at once, at most */
+#define RESYNC_BLOCK_SECTORS 2048u /* 1 MiB asked for at once, at most; less where little may be in flight */
+#define RESYNC_BLOCK_SECTORS_MIN 128u
 #define RESYNC_REFILL_NS 20000000ull  /* the rate is kept over so long a time */
 #define RESYNC_SAVE_NS 10000000000ull /* what came in sync is written to the bitmap on disk this often */
 
@@ -27,9 +28,11 @@ struct resync {
     uint32_t in_flight; /* requests */
     uint32_t in_flight_sectors;
     uint32_t window_sectors;
-    uint32_t rate_kib_s;     /* 0: no limit */
-    uint64_t budget_sectors; /* left of the rate */
-    uint64_t budget_ns;      /* when it was filled up last */
+    uint32_t serving_sectors;     /* source: being read or sent */
+    struct request_queue waiting; /* source: asked for, and not yet begun */
+    uint32_t rate_kib_s;          /* 0: no limit */
+    int64_t budget_sectors;       /* left of the rate; negative after a block that was larger */
+    uint64_t budget_ns;           /* when it was filled up last */
     uint64_t saved_ns;
 };
 
@@ -50,6 +53,7 @@ void resync_write_done(struct request *request);
 /* source */
 void resync_read_begin(struct request *request);
 void resync_read_done(struct request *request);
+void resync_source_peer_lost(struct core_engine *engine);
 
 /* bitmap_exchange.c: both whole bitmaps cross the wire before a resync */
 struct bitmap_exchange {

@@ -3,7 +3,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The block keeps its place (RS_READ) from before it is read until its reply stands in the stream: a write that comes
- * meanwhile waits, so whatever follows the reply in the stream is newer than the reply. */
+ * meanwhile waits, so whatever follows the reply in the stream is newer than the reply.  No more blocks than ordered
+ * are under way at once; the others have no place yet, so they are in nobody's way. */
 #include <errno.h>
 
 #include "container.h"
@@ -22,12 +23,38 @@ static void place_free(struct place *place)
     disk_read(request);
 }
 
-void resync_read_begin(struct request *request)
+static void begin(struct request *request)
 {
+    request->engine->resync.serving_sectors += request->sectors;
     request->flags |= REQUEST_HAS_PLACE;
     request->place.go = place_free;
     if (ordering_enter(&request->engine->ordering, &request->place, ORDER_RS_READ, request->sector, request->sectors))
         place_free(&request->place);
+}
+
+void resync_read_begin(struct request *request)
+{
+    struct resync *resync = &request->engine->resync;
+    if (resync->waiting.first != NULL || resync->serving_sectors >= resync->window_sectors)
+        request_queue_put(&resync->waiting, request);
+    else
+        begin(request);
+}
+
+static void over(struct request *request)
+{
+    struct resync *resync = &request->engine->resync;
+    resync->serving_sectors -= request->sectors;
+    request_end(request);
+    while (resync->waiting.first != NULL && resync->serving_sectors < resync->window_sectors)
+        begin(request_queue_take(&resync->waiting));
+}
+
+void resync_source_peer_lost(struct core_engine *engine)
+{
+    struct request *request;
+    while ((request = request_queue_take(&engine->resync.waiting)) != NULL)
+        request_end(request);
 }
 
 /* Called twice: when the disk has delivered, and when the reply is sent (REQUEST_ANSWERED). */
@@ -35,13 +62,13 @@ void resync_read_done(struct request *request)
 {
     struct core_engine *engine = request->engine;
     if ((request->flags & (REQUEST_ANSWERED | REQUEST_ABANDONED)) != 0) {
-        request_end(request);
+        over(request);
         return;
     }
     if (request->result < 0) {
         disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
         peer_send_ack(&engine->peer, P_NEG_RS_DREPLY, request);
-        request_end(request);
+        over(request);
         return;
     }
     request->flags |= REQUEST_ANSWERED;

@@ -76,10 +76,11 @@ static void refill_budget(struct core_engine *engine)
         return;
     if (elapsed > 10 * RESYNC_REFILL_NS)
         elapsed = 10 * RESYNC_REFILL_NS; /* a long pause is not caught up with */
-    uint64_t more = resync->rate_kib_s * 2ull * elapsed / 1000000000ull;
+    int64_t more = (int64_t)(resync->rate_kib_s * 2ull * elapsed / 1000000000ull);
     if (more == 0)
         return;
-    resync->budget_sectors = more;
+    /* What was not used is lost, what was used too much is owed. */
+    resync->budget_sectors = resync->budget_sectors < 0 ? resync->budget_sectors + more : more;
     resync->budget_ns = now;
 }
 
@@ -111,6 +112,17 @@ static bool pass_over(struct core_engine *engine)
     return true;
 }
 
+/* Small blocks where little may be in flight: an application's request waits behind one at most. */
+static uint32_t block_bits(const struct resync *resync)
+{
+    uint32_t sectors = resync->window_sectors / 4;
+    if (sectors > RESYNC_BLOCK_SECTORS)
+        sectors = RESYNC_BLOCK_SECTORS;
+    if (sectors < RESYNC_BLOCK_SECTORS_MIN)
+        sectors = RESYNC_BLOCK_SECTORS_MIN;
+    return sectors / SECTORS_PER_BIT;
+}
+
 void resync_target_pump(struct core_engine *engine)
 {
     struct resync *resync = &engine->resync;
@@ -118,7 +130,7 @@ void resync_target_pump(struct core_engine *engine)
         return;
     refill_budget(engine);
     while (resync->in_flight_sectors < resync->window_sectors && outbox_has_room(&engine->peer.data_out)) {
-        if (resync->rate_kib_s != 0 && resync->budget_sectors == 0)
+        if (resync->rate_kib_s != 0 && resync->budget_sectors <= 0)
             return;
         uint64_t bit = bitmap_next(engine->disk.bitmap, resync->cursor_bit);
         if (bit == BITMAP_NONE) {
@@ -126,12 +138,11 @@ void resync_target_pump(struct core_engine *engine)
                 return;
             continue;
         }
-        uint64_t bits = bitmap_run(engine->disk.bitmap, bit, RESYNC_BLOCK_SECTORS / SECTORS_PER_BIT);
+        uint64_t bits = bitmap_run(engine->disk.bitmap, bit, block_bits(resync));
         if (!fetch(engine, bit, bits))
             return;
         resync->cursor_bit = bit + bits;
-        uint64_t sectors = bits * SECTORS_PER_BIT;
-        resync->budget_sectors -= sectors < resync->budget_sectors ? sectors : resync->budget_sectors;
+        resync->budget_sectors -= (int64_t)(bits * SECTORS_PER_BIT);
     }
 }
 

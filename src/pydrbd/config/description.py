@@ -75,9 +75,9 @@ class DiskOptions:
     al_updates: bool = True
     c_plan_ahead_ms: int = 2000
     c_delay_target_ms: int = 1000
-    c_fill_target_sectors: int = 100
-    c_max_rate_kib_per_s: int = 102_400
-    c_min_rate_kib_per_s: int = 250
+    c_fill_target_sectors: int = 4096
+    c_max_rate_kib_per_s: int = 1 << 20
+    c_min_rate_kib_per_s: int = 4096
     disk_timeout_ms: int = 0
     read_balancing: str = "prefer-local"
     rs_discard_granularity_bytes: int = 0

@@ -234,10 +234,15 @@ _DISK = (
     _flag("disk", "al-updates", True, "keep the activity log; no: full resync after a crash"),
     _number("disk", "c-plan-ahead", 20, (0, 300), TENTHS, "the resync controller's horizon; 0: fixed speed"),
     _number("disk", "c-delay-target", 10, (1, 100), TENTHS, "wanted delay of a resync request, if c-fill-target is 0"),
-    _number("disk", "c-fill-target", 100, (0, 1 << 20), SECTORS, "wanted amount of resync data in flight"),
-    _number("disk", "c-max-rate", 102400, (0, 4 << 20), RATE, "a resync is never faster"),
+    _number("disk", "c-fill-target", 4096, (0, 1 << 20), SECTORS, "wanted amount of resync data in flight (DRBD: 100)"),
+    _number("disk", "c-max-rate", 1 << 20, (0, 4 << 20), RATE, "a resync is never faster (DRBD: 102400)"),
     _number(
-        "disk", "c-min-rate", 250, (0, 4 << 20), RATE, "a resync gives way to applications above this speed; 0: never"
+        "disk",
+        "c-min-rate",
+        4096,
+        (0, 4 << 20),
+        RATE,
+        "a resync gives way to applications above this speed; 0: never (DRBD: 250)",
     ),
     _number("disk", "disk-timeout", 0, (0, 6000), TENTHS, "the backing disk is late: detach; 0: wait for ever"),
     _word(
@@ -357,7 +362,7 @@ PENDING: frozenset[tuple[str, str]] = frozenset(
         "resource": "fsckcmd attach",
         "net": "csums-after-crash-only tcp-cork on-congestion congestion-fill congestion-extents "
         "allow-remote-read skip-sync",
-        "disk": "disk-barrier disk-drain md-flushes resync-after c-min-rate disk-timeout read-balancing sync-group "
+        "disk": "disk-barrier disk-drain md-flushes resync-after disk-timeout read-balancing sync-group "
         "rs-discard-granularity discard-zeroes-if-aligned",
         "options": "on-no-data-accessible",
         "startup": "wfc-timeout degr-wfc-timeout outdated-wfc-timeout wait-after-sb become-primary-on inittimeout "

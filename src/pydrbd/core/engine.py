@@ -93,6 +93,7 @@ class Counters:
     received_sectors: int = 0
     al_writes: int = 0
     bm_writes: int = 0
+    application_requests: int = 0
     resync_sectors: int = 0
     out_of_sync_bits: int = 0
     upper_pending: int = 0
@@ -101,6 +102,7 @@ class Counters:
     unacked: int = 0
     unstable: int = 0
     clients: int = 0
+    resync_in_flight_sectors: int = 0
     turns: int = 0
     enters: int = 0
 
@@ -263,7 +265,7 @@ class Engine:
         self._submit("resync", lambda: self._lib.core_resync_start(self._engine, int(target)))
 
     def resync_rate(self, rate_kib_s: int, in_flight_sectors: int) -> None:
-        """Set the pace; 0 KiB/s is no limit."""
+        """Set the pace; 0 KiB/s is no limit, 0 sectors in flight is as before. A source keeps to the latter alone."""
         self._submit("resync rate", lambda: self._lib.core_resync_rate(self._engine, rate_kib_s, in_flight_sectors))
 
     async def resync_stop(self) -> None:
@@ -281,13 +283,12 @@ class Engine:
         """Hand an accepted stream socket over."""
         self._submit("client", lambda: self._lib.core_export_client(self._engine, fd))
 
-    async def export_close(self) -> None:
-        """Let no new request in; returns when none is in flight."""
-
     def export_device(self, fd: int, *, in_transmission: bool) -> None:
         """Hand over a stream socket of our own kernel device, which is no client; without negotiation, if so said."""
         self._submit("device", lambda: self._lib.core_export_device(self._engine, fd, int(in_transmission)))
 
+    async def export_close(self) -> None:
+        """Let no new request in; returns when none is in flight."""
         await self._order("export close", lambda token: self._lib.core_export_close(self._engine, token))
 
     # --- the two rings ------------------------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ from pydrbd.node.link.connector import Endpoint, Terms
 from pydrbd.node.link.peer_link import INTERNAL_TOKEN, PeerLink
 from pydrbd.node.performer import Performer
 from pydrbd.node.process import EXIT_INVALID, Readiness, StartError
-from pydrbd.node.rules import fresh_state, resync_pace, wire_protocol
+from pydrbd.node.resync_pacer import ResyncPacer, limits_of
+from pydrbd.node.rules import fresh_state, wire_protocol
 from pydrbd.state.machine import step
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Daemon:
         self._handlers = Handlers(view, places.configuration)
         self._translator = Translator(self._link.decode, new_uuid, self._bits_set)
         self._performer = Performer(fresh_state(view), step, self._doers())
+        self._pacer = ResyncPacer(limits_of(view), self._engine.counters, self._engine.resync_rate, self._is_resyncing)
         self._verbs = Verbs(view.resource.name, self._performer, self._status)
         self._admin = AdminSocket(places.run / "control.sock", self._verbs.answer)
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -125,6 +127,7 @@ class Daemon:
             performing.result()
 
     async def _stop(self) -> None:
+        self._pacer.stop()
         for timer in self._timers.values():
             timer.cancel()
         await self._export.close()
@@ -164,6 +167,9 @@ class Daemon:
 
     def _clients(self) -> int:
         return self._engine.counters().clients
+
+    def _is_resyncing(self) -> bool:
+        return self._performer.state.replication in RESYNC_STATES
 
     def _bits_set(self) -> int:
         return self._engine.counters().out_of_sync_bits
@@ -261,7 +267,7 @@ class Daemon:
 
     def _start_resync(self, effect: effects.StartResync) -> None:
         self._progress = Progress(_now_ms(), self._bits_set())
-        self._engine.resync_rate(*resync_pace(self._view))
+        self._pacer.begin()
         self._engine.resync_start(target=effect.target)
 
     def _say(self, effect: effects.Say) -> None:

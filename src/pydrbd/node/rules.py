@@ -8,8 +8,6 @@ from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, RrConflic
 from pydrbd.state.node_state import NodeState, Options
 
 SECTOR_BYTES = 512
-IN_FLIGHT_SECTORS_MIN = 4096
-"""2 MiB keep a line busy; c-fill-target, which is meant for the queue of a slow one, is often smaller."""
 
 
 def wire_protocol(view: ResourceView) -> WireProtocol:
@@ -46,10 +44,3 @@ def fresh_state(view: ResourceView) -> NodeState:
             user_sectors=(disk.size_bytes or 0) // SECTOR_BYTES,
         )
     )
-
-
-def resync_pace(view: ResourceView) -> tuple[int, int]:
-    """Return (KiB/s, sectors in flight): the fixed rate where c-plan-ahead is 0, else the highest one allowed."""
-    disk = view.local.volumes[0].options
-    rate = disk.resync_rate_kib_per_s if disk.c_plan_ahead_ms == 0 else disk.c_max_rate_kib_per_s
-    return rate, max(disk.c_fill_target_sectors, IN_FLIGHT_SECTORS_MIN)

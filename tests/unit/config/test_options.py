@@ -73,14 +73,20 @@ def test_a_stalled_peer_is_expelled_in_less_than_ten_seconds() -> None:
         ("net", "ping-timeout", 5, 1, 300),
         ("net", "max-buffers", 2048, 32, 131072),
         ("disk", "al-extents", 1237, 67, 65534),
-        ("disk", "c-max-rate", 102400, 0, 4 << 20),
-        ("disk", "c-min-rate", 250, 0, 4 << 20),
+        ("disk", "c-plan-ahead", 20, 0, 300),
+        ("disk", "resync-rate", 250, 1, 8 << 20),
         ("startup", "wfc-timeout", 0, 0, 300000),
     ],
 )
 def test_defaults_and_ranges_are_those_of_drbd(section: str, name: str, default: int, low: int, high: int) -> None:
     row = option(section, name)
     assert (row.default, row.low, row.high) == (default, low, high)
+
+
+def test_a_resync_finishes_with_the_defaults() -> None:
+    """DRBD's own give way at 250 KiB/s and stop at 100 MiB/s: days for a large disk in use."""
+    assert option("disk", "c-min-rate").default == 4 << 10
+    assert option("disk", "c-max-rate").default == 1 << 20
 
 
 def test_every_option_is_acted_by_or_said_to_be_pending() -> None:

@@ -9,7 +9,7 @@
 #include "engine_pair.h"
 #include "packet.h"
 
-#define ROUNDS 300u
+#define ROUNDS 3000u
 
 static const uint16_t commands[] = {P_DATA,
                                     P_DATA_REPLY,

@@ -1,1 +1,1 @@
-"""The room `device`; see docs/architecture.md."""
+"""The kernel's side of a resource: the block device that applications open, one file per way to make one."""

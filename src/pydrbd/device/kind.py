@@ -1,0 +1,85 @@
+"""What every way to a block device can do, and the words for it: `Wish`, `Attached`, `Kind`, `DeviceError`.
+
+What must hold: all of it may block in the kernel (generic netlink has one lock for the whole machine, a mount waits
+for a helper), so nothing here is called from the event loop's thread. A kind keeps nothing in memory that it needs
+later: after the daemon was killed, its successor works from `Wish`, `Attached` (kept in a file) and what the kernel
+says. Knows no role, no rules and no engine: a served socket is a number that the caller hands on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+BLOCK_BYTES = 512
+"""The smallest request, as of any DRBD device."""
+
+
+class DeviceError(Exception):
+    """A device could not be made, taken over or taken away. The text is one sentence for the user."""
+
+
+class DeviceBusyError(DeviceError):
+    """Somebody holds the device open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is wanted. `run` is the resource's own folder of the run directory, private to root."""
+
+    resource: str
+    identifier: str
+    """Names resource and generation of the disk, the same after a restart: nobody else's device is taken over."""
+    size_bytes: int
+    minor: int | None
+    """The number that the configured name asks for (`/dev/nb0`: 0)."""
+    run: Path
+
+    @property
+    def server(self) -> Path:
+        """The NBD socket that the daemon serves for the device alone."""
+        return self.run / "device.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A device that is there."""
+
+    kind: str
+    path: str
+    size_bytes: int
+    identifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What `attach` and `take_over` return.
+
+    `served_fd` is the end of a connected socket for the engine, in transmission already, the caller's from now on.
+    None: the device comes in by `Wish.server`.
+    """
+
+    device: Attached
+    served_fd: int | None = None
+
+
+class Kind(Protocol):
+    """One way to a block device."""
+
+    name: str
+
+    def missing(self) -> str | None:
+        """Return what this host lacks for it, as the end of a sentence; None: nothing."""
+
+    def attach(self, wish: Wish) -> Made:
+        """Make the device, after clearing away what a killed daemon left. Raise `DeviceError`, leaving nothing."""
+
+    def take_over(self, wish: Wish, device: Attached) -> Made | None:
+        """Serve a device that the last daemon left; None: it is not whole any more. Raise `DeviceError`."""
+
+    def detach(self, wish: Wish, device: Attached, *, force: bool) -> None:
+        """Take the device away. `force`: although it is open; who has it gets errors. Raise `DeviceBusyError`."""
+
+    def clear(self, wish: Wish) -> None:
+        """Remove what is left of a device, whole or not, whoever has it open. Raise `DeviceError`."""

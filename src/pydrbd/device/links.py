@@ -1,0 +1,53 @@
+"""The device's other names: the one of the configuration (`/dev/nb0`) and `/dev/drbd/by-res/RESOURCE`, as links.
+
+Only what is a link is ever replaced, and only a link to our device is removed: a real `/dev/drbd0` of the kernel's
+DRBD, or a link that somebody else has put there meanwhile, stays.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+BY_RESOURCE = Path("/dev/drbd/by-res")
+
+
+def names_of(resource: str, configured: str, folder: Path = BY_RESOURCE) -> tuple[Path, ...]:
+    """Return the names that a resource's device has besides its own."""
+    return (Path(configured), folder / resource)
+
+
+def make(names: tuple[Path, ...], device: str) -> list[str]:
+    """Let every name lead to the device. Return one sentence for each that cannot."""
+    troubles = []
+    for name in names:
+        try:
+            trouble = _make_one(name, device)
+        except OSError as error:
+            trouble = f"{name} cannot be made a link to {device}: {error.strerror}"
+        if trouble:
+            troubles.append(trouble)
+    return troubles
+
+
+def _make_one(name: Path, device: str) -> str | None:
+    if str(name) == device:
+        return None
+    if os.path.lexists(name) and not name.is_symlink():
+        return f"{name} is there already and no link; the device is {device}"
+    name.parent.mkdir(parents=True, exist_ok=True)
+    fresh = name.with_name(f".{name.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(device)
+    fresh.replace(name)
+    return None
+
+
+def remove(names: tuple[Path, ...], device: str) -> None:
+    """Remove the names that lead to the device; others stay."""
+    for name in names:
+        try:
+            if str(name.readlink()) == device:
+                name.unlink()
+        except OSError:
+            continue

@@ -1,0 +1,229 @@
+"""The kind `nbd`: the kernel's nbd client on one end of a socketpair, the engine on the other. Needs root.
+
+What must hold, all of it measured on Linux 6.1 and 6.12:
+
+- One socket, no request time-out: with more, or with one, the kernel drops a server that takes its time.
+- A long time-out for dead connections: when the daemon dies, requests wait for the next daemon's RECONFIGURE.
+- `io_timeout` of the queue is short: a request that was sent and not answered is sent again only when that runs out.
+- RECONFIGURE never says a size, and says the identifier that CONNECT said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+from pydrbd.device import openers
+from pydrbd.device.kind import BLOCK_BYTES, Attached, DeviceError, Made, Wish
+
+MODULE = "nbd"
+SYS = Path("/sys")
+DEAD_CONNECTION_TIMEOUT_S = 86_400
+QUEUE = {"io_timeout": "2000", "max_sectors_kb": "4096", "scheduler": "none"}
+"""Milliseconds until an unanswered request is sent again on a new socket; KiB of one request; no reordering here."""
+PATIENCE_S = 5.0
+BUSY_S = 1.0
+"""So long udev may look at a device before it counts as taken."""
+_POLL_S = 0.05
+
+
+HAS_FLAGS = 1
+READ_ONLY = 2
+SEND_FLUSH = 4
+SEND_FUA = 8
+ROTATIONAL = 16
+SEND_TRIM = 32
+SEND_WRITE_ZEROES = 64
+"""linux/nbd.h, and NBD's transmission flags."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What CONNECT says. `index` None: the first free device."""
+
+    index: int | None
+    size_bytes: int
+    block_bytes: int
+    server_flags: int
+    dead_connection_timeout_s: int
+    identifier: str
+
+
+class Control(Protocol):
+    """What `NbdControl` can do."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def connect(self, settings: Settings, fd: int) -> int:
+        """Return the index of the device."""
+
+    def reconfigure(self, index: int, identifier: str, fd: int) -> None:
+        """Give the device a new socket."""
+
+    def disconnect(self, index: int) -> None:
+        """Take the device down."""
+
+
+def open_control() -> Control:
+    """Return the driver's control socket. Raises `OSError`."""
+    # Only now: who needs no device need not pay a fifth of a second and 20 MB for it.
+    from pydrbd.device.nbd_netlink import NbdControl  # noqa: PLC0415
+
+    return NbdControl()
+
+
+class NbdDevice:
+    """See `Kind`."""
+
+    name = "nbd"
+
+    def __init__(self, control: Callable[[], Control] = open_control, sys: Path = SYS) -> None:
+        self._control = control
+        self._sys = sys
+
+    def missing(self) -> str | None:
+        """Return what this host lacks; load the driver if it is there to be loaded."""
+        if os.geteuid() != 0:
+            return "only root can connect /dev/nbd"
+        if not (self._sys / "module/nbd").is_dir():
+            _load_module()
+        return None if (self._sys / "module/nbd").is_dir() else "the kernel has no nbd driver"
+
+    def attach(self, wish: Wish) -> Made:
+        """Connect the device that the configured name asks for, or the first free one."""
+        self.clear(wish)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with theirs, self._open() as control:
+                index = _connect(control, wish, theirs.fileno())
+            self._tune(index)
+        except BaseException:
+            ours.close()
+            raise
+        device = Attached(self.name, f"/dev/nbd{index}", wish.size_bytes, wish.identifier)
+        return Made(device, _nonblocking(ours))
+
+    def take_over(self, wish: Wish, device: Attached) -> Made | None:
+        """Give the device that waits a new socket."""
+        index = _index(device)
+        if device.identifier != wish.identifier or self._backend(index) != wish.identifier:
+            return None
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                with theirs, self._open() as control:
+                    control.reconfigure(index, wish.identifier, theirs.fileno())
+            except OSError as error:
+                ours.close()
+                raise DeviceError(f"{device.path} cannot be taken over: {error}") from error
+            if not _hung_up(ours):
+                return Made(device, _nonblocking(ours))
+            # The kernel had no use for it: it has not noticed yet that the old socket is dead.
+            ours.close()
+            if time.monotonic() > deadline:
+                raise DeviceError(f"{device.path} cannot be taken over: the kernel still holds the old connection")
+            time.sleep(_POLL_S)
+
+    def detach(self, wish: Wish, device: Attached, *, force: bool) -> None:
+        """Disconnect; by force also from under a mounted filesystem."""
+        index = _index(device)
+        if self._backend(index) != wish.identifier:
+            return
+        claimed_fd = -1 if force else openers.claim(device.path)
+        try:
+            if claimed_fd >= 0:
+                os.fsync(claimed_fd)
+            with self._open() as control:
+                control.disconnect(index)
+        except OSError as error:
+            raise DeviceError(f"{device.path} cannot be disconnected: {error}") from error
+        finally:
+            if claimed_fd >= 0:
+                os.close(claimed_fd)
+
+    def clear(self, wish: Wish) -> None:
+        """Disconnect every device that has our identifier."""
+        for entry in self._sys.glob("block/nbd*/backend"):
+            if self._read(entry) == wish.identifier:
+                index = int(entry.parent.name.removeprefix("nbd"))
+                with contextlib.suppress(OSError), self._open() as control:
+                    control.disconnect(index)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> Control:
+        try:
+            return self._control()
+        except OSError as error:
+            raise DeviceError(f"the kernel's nbd driver does not answer: {error}") from error
+
+    def _tune(self, index: int) -> None:
+        """Set the queue up, at once: it holds for requests that begin later. What a kernel does not have it has not."""
+        for name, value in QUEUE.items():
+            with contextlib.suppress(OSError):
+                (self._sys / f"block/nbd{index}/queue" / name).write_text(value)
+
+    def _backend(self, index: int) -> str:
+        return self._read(self._sys / f"block/nbd{index}/backend")
+
+    @staticmethod
+    def _read(path: Path) -> str:
+        try:
+            return path.read_text().strip()
+        except OSError:
+            return ""
+
+
+def _connect(control: Control, wish: Wish, fd: int) -> int:
+    """Connect; return the index. One that is busy is asked for again, then another is taken."""
+    deadline = time.monotonic() + BUSY_S
+    index = wish.minor
+    while True:
+        try:
+            return control.connect(_settings(wish, index), fd)
+        except OSError as error:
+            if error.errno != errno.EBUSY or index is None:
+                raise DeviceError(f"the kernel does not connect an nbd device: {error}") from error
+        if time.monotonic() > deadline:
+            index = None
+        else:
+            time.sleep(_POLL_S)
+
+
+def _settings(wish: Wish, index: int | None) -> Settings:
+    flags = HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES
+    return Settings(index, wish.size_bytes, BLOCK_BYTES, flags, DEAD_CONNECTION_TIMEOUT_S, wish.identifier)
+
+
+def _index(device: Attached) -> int:
+    return int(device.path.removeprefix("/dev/nbd"))
+
+
+def _hung_up(sock: socket.socket) -> bool:
+    """Say whether nobody holds the other end: ours is closed, the kernel's reference would keep it."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
+
+
+def _nonblocking(sock: socket.socket) -> int:
+    sock.setblocking(False)
+    return sock.detach()
+
+
+def _load_module() -> None:
+    modules = Path("/lib/modules") / os.uname().release
+    if modules.is_dir() and shutil.which("modprobe"):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(["modprobe", "-q", MODULE], timeout=PATIENCE_S, check=False)  # noqa: S607

@@ -1,0 +1,42 @@
+"""The device's other names."""
+
+from pathlib import Path
+
+from pydrbd.device import links
+
+
+def test_every_name_leads_to_the_device_and_goes_with_it(tmp_path: Path) -> None:
+    names = links.names_of("drbd0", str(tmp_path / "nb0"), tmp_path / "drbd/by-res")
+    assert links.make(names, "/dev/nbd0") == []
+    assert [str(name.readlink()) for name in names] == ["/dev/nbd0", "/dev/nbd0"]
+    assert names[1] == tmp_path / "drbd/by-res/drbd0"
+    links.remove(names, "/dev/nbd0")
+    assert not any(name.is_symlink() for name in names)
+
+
+def test_a_link_that_leads_elsewhere_is_replaced(tmp_path: Path) -> None:
+    name = tmp_path / "nb0"
+    name.symlink_to("/dev/loop9")
+    assert links.make((name,), "/dev/nbd0") == []
+    assert str(name.readlink()) == "/dev/nbd0"
+
+
+def test_what_is_no_link_stays(tmp_path: Path) -> None:
+    name = tmp_path / "drbd0"
+    name.touch()
+    assert links.make((name,), "/dev/nbd0") == [f"{name} is there already and no link; the device is /dev/nbd0"]
+    links.remove((name,), "/dev/nbd0")
+    assert name.is_file()
+
+
+def test_somebody_elses_link_is_not_removed(tmp_path: Path) -> None:
+    name = tmp_path / "nb0"
+    name.symlink_to("/dev/loop9")
+    links.remove((name,), "/dev/nbd0")
+    assert name.is_symlink()
+
+
+def test_the_devices_own_name_needs_no_link(tmp_path: Path) -> None:
+    name = tmp_path / "nbd0"
+    name.touch()
+    assert links.make((name,), str(name)) == []

@@ -80,13 +80,15 @@ void sim_disk_stall(sim_world *world, int32_t fd, uint64_t until_ns); /* nothing
 /* First byte at or behind offset_bytes at which two disks differ, within length_bytes; UINT64_MAX: none. */
 uint64_t sim_disk_differ(sim_world *world, int32_t a, int32_t b, uint64_t offset_bytes, uint64_t length_bytes);
 
-/* Streams: a pair of ends, each a machine's (for its engine) or SIM_NODES (the test's own, beside machine `beside`). */
+/* Streams: a pair of ends, each a machine's (for its engine) or SIM_NODES (the test's own). */
 int sim_stream_new(sim_world *world, uint32_t node_a, uint32_t node_b, int32_t ends[2]);
 int32_t sim_stream_send(sim_world *world, int32_t fd, const uint8_t *bytes, uint32_t length_bytes);
 /* Bytes, 0 at the end of the stream, -EAGAIN, or -ECONNRESET. */
 int32_t sim_stream_receive(sim_world *world, int32_t fd, uint8_t *bytes, uint32_t length_bytes);
 void sim_stream_close(sim_world *world, int32_t fd);
-/* What the end at fd sends is lost from `more_bytes` behind what has arrived on; `tell`: both ends hear of it. */
-void sim_stream_cut(sim_world *world, int32_t fd, uint64_t more_bytes, uint32_t tell);
+/* What the end at fd sends never arrives from `more_bytes` behind what has arrived on.  Nobody is told. */
+void sim_stream_cut(sim_world *world, int32_t fd, uint64_t more_bytes);
+void sim_stream_tell(sim_world *world, int32_t fd); /* the end hears that its connection was reset */
+uint32_t sim_stream_exists(sim_world *world, int32_t fd);
 uint64_t sim_stream_under_way(sim_world *world, int32_t fd); /* bytes sent by that end and not arrived */
 uint64_t sim_stream_sent(sim_world *world, int32_t fd);      /* bytes, ever */

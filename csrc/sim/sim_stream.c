@@ -419,7 +419,7 @@ void sim_streams_reset(struct sim_world *world, uint32_t node)
                 reset(world, stream, 1 - end);
 }
 
-void sim_stream_cut(sim_world *world, int32_t fd, uint64_t more_bytes, uint32_t tell_both)
+void sim_stream_cut(sim_world *world, int32_t fd, uint64_t more_bytes)
 {
     uint32_t end;
     struct sim_stream *stream = stream_at(world, fd, &end);
@@ -427,13 +427,23 @@ void sim_stream_cut(sim_world *world, int32_t fd, uint64_t more_bytes, uint32_t 
 
     if (pipe->cut_at == UINT64_MAX)
         pipe->cut_at = pipe->arrived + more_bytes;
-    sim_say(world, "the stream from node %u is cut at byte %llu", stream->ends[end].node,
+    sim_say(world, "a stream from node %u is cut at byte %llu", stream->ends[end].node,
             (unsigned long long)pipe->cut_at);
-    if (!tell_both)
-        return;
-    pipe->arrived = pipe->written < pipe->cut_at ? pipe->written : pipe->cut_at;
-    reset(world, stream, 1 - end);
+}
+
+void sim_stream_tell(sim_world *world, int32_t fd)
+{
+    uint32_t end;
+    struct sim_stream *stream = stream_at(world, fd, &end);
+
     reset(world, stream, end);
+}
+
+uint32_t sim_stream_exists(sim_world *world, int32_t fd)
+{
+    const struct sim_fd *found = sim_fd_find(world, fd);
+
+    return found && found->kind == SIM_FD_STREAM;
 }
 
 /* --- the test's own ends --- */

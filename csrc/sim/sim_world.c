@@ -166,7 +166,9 @@ static void happen(struct sim_world *world, struct sim_event *next)
 
 int32_t sim_fd_new(struct sim_world *world, const struct sim_fd *fd)
 {
-    for (uint32_t i = 0; i < SIM_FDS; i++) {
+    /* A number is used again as late as can be: a stale one finds nothing rather than something else. */
+    for (uint32_t tries = 0; tries < SIM_FDS; tries++) {
+        uint32_t i = world->fd_next++ % SIM_FDS;
         if (world->fds[i].kind != SIM_FD_FREE)
             continue;
         world->fds[i] = *fd;

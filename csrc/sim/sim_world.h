@@ -14,7 +14,7 @@
 #include "sim_api.h"
 
 #define SIM_FD_FIRST 1000000 /* no kernel gives such numbers */
-#define SIM_FDS 512u
+#define SIM_FDS 4096u
 #define SIM_FACTS_NONE UINT64_MAX
 
 struct sim_disk;
@@ -68,6 +68,7 @@ struct sim_world {
     struct sim_event *events;
     uint32_t events_count, events_room;
     struct sim_fd fds[SIM_FDS];
+    uint32_t fd_next;
     struct sim_disk *disks;     /* linked; live as long as the world */
     struct sim_stream *streams; /* linked */
     bool cut_hit;

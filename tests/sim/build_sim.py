@@ -38,11 +38,15 @@ def includes() -> list[str]:
 
 def _generated(out: Path) -> Path:
     """Write the C file with which cffi wraps both interfaces, if they have changed."""
-    ffi = FFI()
-    for name in ("csrc/core_api.h", "csrc/sim/sim_api.h"):
-        ffi.cdef((ROOT / name).read_text(encoding="utf-8"))
-    ffi.set_source("_sim", '#include "core.h"\n#include "sim_api.h"\n')
     path = out / "_sim.c"
+    headers = [ROOT / "csrc/core_api.h", ROOT / "csrc/sim/sim_api.h"]
+    if path.exists() and all(one.stat().st_mtime_ns < path.stat().st_mtime_ns for one in [*headers, Path(__file__)]):
+        return path
+    ffi = FFI()
+    for header in headers:
+        ffi.cdef(header.read_text(encoding="utf-8"))
+    ffi.set_source("_sim", '#include "core.h"\n#include "sim_api.h"\n')
+    path.unlink(missing_ok=True)
     ffi.emit_c_code(str(path))
     return path
 
@@ -82,7 +86,9 @@ def build(out: Path = OUT, replaced: Mapping[Path, Path] | None = None) -> Path:
     objects.append(wrapped)
     if replaced is None:
         python = ["-w", f"-I{sysconfig.get_paths()['include']}"]
-        jobs.append((_generated(OUT), wrapped, python))
+        generated = _generated(OUT)
+        if not _is_fresh(wrapped):
+            jobs.append((generated, wrapped, python))
     module = out / f"_sim{SUFFIX}"
     if jobs or not module.exists():
         with ThreadPoolExecutor(os.cpu_count()) as pool:

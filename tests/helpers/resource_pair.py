@@ -425,7 +425,7 @@ class ResourcePair:
     def _short_timer(self) -> bool:
         """Let one of the timers run out that are only a short pause; return whether there was one."""
         for node in self.nodes:
-            for name in ("resync-end", "reconnect"):
+            for name in ("linger", "resync-end", "reconnect"):
                 if name in node.timers:
                     node.timer(name)
                     return True

@@ -1,4 +1,4 @@
-"""invalidate, invalidate-remote, outdate, pause-sync, resume-sync, dstate."""
+"""invalidate, invalidate-remote, outdate, new-current-uuid, pause-sync, resume-sync, dstate."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def outdate(context: Context, resource: str) -> None:
     order(context, resource, "outdate")
 
 
+@click.command("new-current-uuid")
+@click.option("--clear-bitmap", is_flag=True, help="Both disks are equal; connected fresh ones need no first resync.")
+@resource_argument
+@click.pass_obj
+def new_current_uuid(context: Context, resource: str, clear_bitmap: bool) -> None:
+    """Begin a new generation of data by hand."""
+    order(context, resource, "new-current-uuid", clear_bitmap=clear_bitmap)
+
+
 @click.command("pause-sync")
 @resource_argument
 @click.pass_obj
@@ -57,4 +66,12 @@ def dstate(context: Context, resource: str) -> None:
     look_up(context, resource, "dstate")
 
 
-COMMANDS: list[click.Command] = [invalidate, invalidate_remote, outdate, pause_sync, resume_sync, dstate]
+COMMANDS: list[click.Command] = [
+    invalidate,
+    invalidate_remote,
+    outdate,
+    new_current_uuid,
+    pause_sync,
+    resume_sync,
+    dstate,
+]

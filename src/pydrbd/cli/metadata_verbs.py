@@ -20,6 +20,7 @@ import click
 
 from pydrbd.cli.disk_survey import survey
 from pydrbd.config.description import Configuration, Resource
+from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
 from pydrbd.node.metadata_store import MetadataPlace, MetadataStore, erase
 from pydrbd.ondisk import text
 from pydrbd.ondisk.errors import NoMetadataError, OnDiskError
@@ -237,8 +238,12 @@ def restore_md(context: MetadataContext, resource: str, file: IO[str], force: bo
 @_resource
 @click.pass_obj
 def show_gi(context: MetadataContext, resource: str) -> None:
-    """Print the generation identifiers with an explanation of every part."""
+    """Print the generation identifiers with an explanation of every part, and which of them began here."""
     _each(context, resource, lambda place: _print_gi(place, lambda store: text.show_gi(store.superblock)))
+    resource_name = resource.partition("/")[0]
+    names = [each.name for each in context.configuration().resources] if resource == "all" else [resource_name]
+    for name in names:
+        click.echo("\n" + GenerationBooks.open(books_path(context.state_dir, name), writable=False).text(), nl=False)
 
 
 @click.command("get-gi")

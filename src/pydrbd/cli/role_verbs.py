@@ -11,11 +11,13 @@ from pydrbd.cli.look_up import look_up
 
 @click.command()
 @click.option("--force", is_flag=True, help="Our data are the good ones, whatever the states say.")
+@click.option("--human", is_flag=True, help="0.6's: a person does this, no program. For the counters of show-gi.")
+@click.option("--timeout-expired", is_flag=True, help="0.6's: the peer did not come in time. Likewise.")
 @resource_argument
 @click.pass_obj
-def primary(context: Context, resource: str, force: bool) -> None:
+def primary(context: Context, resource: str, force: bool, human: bool, timeout_expired: bool) -> None:
     """Let applications write here: the NBD socket appears."""
-    order(context, resource, "primary", force=force)
+    order(context, resource, "primary", force=force, human=human, timeout_expired=timeout_expired)
 
 
 @click.command()

@@ -9,6 +9,8 @@ import click
 
 from pydrbd.cli.admin_client import Answer, NotUpError, VerbError, ask
 from pydrbd.cli.context import ALL, Context
+from pydrbd.cli.each import resource_argument
+from pydrbd.cli.look_up import look_up
 
 NOTHING_UP = "# No currently configured DRBD found."
 """What drbdsetup says."""
@@ -59,4 +61,12 @@ def _show(text: str) -> None:
     Console(highlight=False, soft_wrap=True).print(coloured)
 
 
-COMMANDS: list[click.Command] = [status]
+@click.command()
+@resource_argument
+@click.pass_obj
+def why(context: Context, resource: str) -> None:
+    """Explain in a few sentences why things are as they are, and what to type."""
+    look_up(context, resource, "why")
+
+
+COMMANDS: list[click.Command] = [status, why]

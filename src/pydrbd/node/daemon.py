@@ -30,6 +30,8 @@ from pydrbd.node.admin.progress import SAMPLE_MS, Progress
 from pydrbd.node.admin.status import RESYNC_STATES, Json, Snapshot, as_data
 from pydrbd.node.admin.verbs import COMMANDS, Verbs
 from pydrbd.node.attachment import Attachment, new_uuid
+from pydrbd.node.chronicle.decisions import Chronicle
+from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
 from pydrbd.node.export_socket import ExportSocket
 from pydrbd.node.handlers import Handlers
 from pydrbd.node.link.connector import Endpoint, Terms
@@ -70,7 +72,8 @@ class Daemon:
         self._translator = Translator(self._link.decode, new_uuid, self._bits_set)
         self._performer = Performer(fresh_state(view), step, self._doers())
         self._pacer = ResyncPacer(limits_of(view), self._engine.counters, self._engine.resync_rate, self._is_resyncing)
-        self._verbs = Verbs(view.resource.name, self._performer, self._status)
+        self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
+        self._verbs = Verbs(view.resource.name, self._performer, self._status, self._why)
         self._admin = AdminSocket(places.run / "control.sock", self._verbs.answer)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._progress: Progress | None = None
@@ -184,8 +187,12 @@ class Daemon:
                 _now_ms(),
                 self._progress,
                 self._engine.io_name,
+                self._chronicle.given_up(self._performer.state),
             )
         )
+
+    def _why(self) -> str:
+        return self._chronicle.why(self._performer.state, self._bits_set())
 
     async def _sample(self) -> None:
         while True:
@@ -209,7 +216,7 @@ class Daemon:
     def _disk_doers(self) -> dict[type, Callable[[Any], Awaitable[None]]]:
         engine = self._engine
         return {
-            effects.PersistMetadata: self._disk.persist,
+            effects.PersistMetadata: self._persist,
             effects.SetSize: lambda effect: engine.resize(effect.sectors),
             effects.WriteBitmap: lambda _: engine.bitmap_write(),
             effects.SetAllBits: lambda _: engine.bitmap_set(0, self._size_sectors()),
@@ -270,11 +277,16 @@ class Daemon:
         self._pacer.begin()
         self._engine.resync_start(target=effect.target)
 
+    async def _persist(self, effect: effects.PersistMetadata) -> None:
+        await self._disk.persist(effect)
+        self._chronicle.persisted(effect)
+
     def _say(self, effect: effects.Say) -> None:
         if effect.level >= logging.ERROR:
             self._last_error = effect.sentence
         rule = f" (rule: {effect.rule})" if effect.rule else ""
         log.log(effect.level, "%s%s", effect.sentence, rule)
+        self._chronicle.said(effect, self._performer.state)
 
     def _start_timer(self, effect: effects.StartTimer) -> None:
         self._stop_timer(effects.StopTimer(effect.name))

@@ -44,7 +44,7 @@ from pydrbd.state import connections, disk, first_write, incoming, invalidate, p
 from pydrbd.state.changes import new_current_uuid, requests
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import Command, NodeState
-from pydrbd.state.turn import Turn
+from pydrbd.state.turn import LINGER_TIMER, Turn
 
 
 def step(state: NodeState, event: Event, now_ms: int) -> tuple[NodeState, tuple[Effect, ...]]:
@@ -53,7 +53,8 @@ def step(state: NodeState, event: Event, now_ms: int) -> tuple[NodeState, tuple[
     _dispatch(turn, event)
     _run_waiting(turn)
     turn.settle()
-    if _stopped_reading(event) and turn.state.link is not None and not turn.state.dropping:
+    reads_on = turn.state.link is not None and (turn.state.lingering or not turn.state.dropping)
+    if _stopped_reading(event) and reads_on:
         turn.add(ResumeReading())
     return turn.state, tuple(turn.effects)
 
@@ -107,6 +108,9 @@ def _on_timer(turn: Turn, event: TimerFired) -> None:
     match event.name:
         case exchange.TIMER:
             exchange.on_timeout(turn)
+        case linger if linger == LINGER_TIMER:
+            if turn.state.lingering:
+                turn.drop(turn.state.connection)
         case requests.TIMER:
             requests.on_timeout(turn)
         case connections.RECONNECT_TIMER:

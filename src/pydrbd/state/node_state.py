@@ -171,6 +171,8 @@ class NodeState:
     """We became Primary while the peer was away: the generation that ends with the first write ended without us."""
     discard_my_data: bool = False
     tentative: bool = False
+    lingering: bool = False
+    """We have given the peer up, and leave it a moment to find out why before the connection is closed."""
     because: Because | None = None
     """Why we are StandAlone, unless a person wanted it."""
 

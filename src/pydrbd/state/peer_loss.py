@@ -31,7 +31,7 @@ from pydrbd.state.engine_settings import SOURCE_STATES, TARGET_STATES
 from pydrbd.state.generations import needs_new_generation
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import NodeState, Pending
-from pydrbd.state.turn import INFO, WARNING, Turn
+from pydrbd.state.turn import INFO, LINGER_TIMER, WARNING, Turn
 
 
 def on_peer_lost(turn: Turn, event: PeerLost) -> None:
@@ -48,8 +48,11 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
     after = _connection_after(state, event.reason, pending)
     if state.replication in SOURCE_STATES | TARGET_STATES:
         turn.add(StopResync())
+    if state.lingering:
+        turn.add(StopTimer(LINGER_TIMER))
     turn.change(
         link=None,
+        lingering=False,
         connection=after,
         replication=ReplicationState.OFF,
         peer_role=Role.UNKNOWN,

@@ -20,6 +20,7 @@ from pydrbd.model.effects import (
     SetAllBits,
     SetGate,
     StartTimer,
+    StopTimer,
     WriteBitmap,
 )
 from pydrbd.model.generation import Beginning, MdFlag
@@ -54,6 +55,10 @@ def metadata_flags(state: NodeState) -> MdFlag:
     if state.full_sync:
         flags |= MdFlag.FULL_SYNC
     return flags
+
+
+LINGER_TIMER = "linger"
+LINGER_MS = 1000
 
 
 class Turn:
@@ -168,6 +173,18 @@ class Turn:
         self.change(because=Because(rule, sentence, split_brain))
         self.drop(ConnectionState.DISCONNECTING)
 
+    def refuse_both(self, sentence: str, rule: str, split_brain: SplitBrain | None = None) -> None:
+        """Give up a connection that the peer, too, is about to give up, for the same reason.
+
+        It is closed a moment later, or by the peer: what we have said must arrive, so that the peer finds out for
+        itself and does not look for us for ever.
+        """
+        self.say(sentence, rule, ERROR)
+        self.change(because=Because(rule, sentence, split_brain), connection=ConnectionState.DISCONNECTING)
+        self.change(lingering=True)
+        self.settle()
+        self.start_timer(LINGER_TIMER, LINGER_MS)
+
     def drop_broken(self, sentence: str, rule: str) -> None:
         """Close the connection because the peer broke the protocol; we will try again."""
         self.say(sentence, rule, ERROR)
@@ -177,6 +194,9 @@ class Turn:
         """Order the connection closed; `connection` says why, and what comes after the engine has closed it."""
         self.change(connection=connection)
         self.settle()
+        if self.state.lingering:
+            self.change(lingering=False)
+            self.add(StopTimer(LINGER_TIMER))
         self.add(DropConnection())
 
     def send_uuids(self, bits_set: int, extra: UuidFlag = NO_FLAGS) -> None:

@@ -77,8 +77,11 @@ def daemon(place: Path) -> Iterator[PlayedDaemon]:
 @pytest.mark.parametrize(
     ("words", "verb", "arguments"),
     [
-        ("primary drbd0", "primary", {"force": False}),
-        ("primary --force all", "primary", {"force": True}),
+        ("primary drbd0", "primary", {"force": False, "human": False, "timeout_expired": False}),
+        ("primary --force all", "primary", {"force": True, "human": False, "timeout_expired": False}),
+        ("primary --human drbd0", "primary", {"force": False, "human": True, "timeout_expired": False}),
+        ("new-current-uuid --clear-bitmap drbd0", "new-current-uuid", {"clear_bitmap": True}),
+        ("why drbd0", "why", {}),
         ("secondary drbd0", "secondary", {"force": False}),
         ("connect --discard-my-data drbd0", "connect", {"discard_my_data": True, "tentative": False}),
         ("disconnect --force drbd0", "disconnect", {"force": True}),
@@ -105,7 +108,7 @@ def test_every_verb_is_one_that_the_daemon_knows():
     from pydrbd.node.admin.verbs import COMMANDS
 
     asked = {"primary", "secondary", "connect", "disconnect", "invalidate", "invalidate-remote", "outdate", "down"}
-    assert asked | {"pause-sync", "resume-sync"} == set(COMMANDS)
+    assert asked | {"new-current-uuid", "pause-sync", "resume-sync"} == set(COMMANDS)
 
 
 def test_a_refusal_is_passed_on(daemon: PlayedDaemon, capsys: pytest.CaptureFixture[str]):

@@ -1,13 +1,14 @@
 """What `pydrbd status` says: DRBD 9's field names as data, and its text form (`drbdsetup status`, drbd-utils 9.22).
 
-Both are pure functions of a `Snapshot`. Sizes and counters are in KiB, as there. One field is ours: `io`, the
-engine's way to the kernel. During a resync the text adds the speed (MiB/s) and the time left (s) under drbdsetup's
-own words, `dbdt1` and `eta`, which it shows only when asked for more.
+Both are pure functions of a `Snapshot`. Sizes and counters are in KiB, as there. Ours are `io`, the engine's way to
+the kernel, and of a connection `given-up` and `split-brain`, with what a person has to type. During a resync the text
+adds the speed (MiB/s) and the time left (s) under drbdsetup's own words, `dbdt1` and `eta`, which it shows only when
+asked for more.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydrbd.config.description import Host, ResourceView
@@ -15,8 +16,11 @@ from pydrbd.core.engine import Counters
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
 from pydrbd.node.admin.progress import SECTORS_PER_BIT, Progress, mib_per_s
 from pydrbd.state.node_state import NodeState
+from pydrbd.state.why import blocks
 
 COLUMNS = 80
+Json = dict[str, Any]
+
 NEVER_S = 987654321
 """What drbdsetup says while nothing moves."""
 RESYNC_STATES = frozenset(
@@ -27,8 +31,6 @@ RESYNC_STATES = frozenset(
         ReplicationState.PAUSED_SYNC_T,
     }
 )
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Snapshot:
     now_ms: int
     progress: Progress | None = None
     io_name: str = ""
+    given_up: Json = field(default_factory=lambda: {"given-up": None, "split-brain": None})
+    """Why the peer was given up, if it was (`Chronicle.given_up`)."""
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -108,6 +112,7 @@ def _connection(snapshot: Snapshot) -> Json:
             }
         ],
         "peer_devices": [_peer_device(snapshot)],
+        **snapshot.given_up,
     }
 
 
@@ -189,6 +194,10 @@ class _Wrapped:
         self._parts.append("\n")
         self._column = 0
 
+    def put_line(self, indent: int, sentence: str) -> None:
+        """Add a line that is ours and no word of drbdsetup's; it is not wrapped, so that it can be copied."""
+        self._parts.append(" " * indent + sentence + "\n")
+
     def text(self) -> str:
         """Return everything."""
         return "".join(self._parts)
@@ -258,6 +267,19 @@ def _put_connection(out: _Wrapped, connection: Json, *, verbose: bool, statistic
     if verbose or statistics or is_connected:
         for peer_device in connection["peer_devices"]:
             _put_peer_device(out, peer_device, verbose=verbose, statistics=statistics)
+    if connection["split-brain"] is not None:
+        _put_split_brain(out, connection["name"], connection["split-brain"])
+    elif connection["given-up"] is not None:
+        out.put_line(4, f"given up: {connection['given-up']['sentence']}")
+
+
+def _put_split_brain(out: _Wrapped, peer: str, split: Json) -> None:
+    own, theirs = blocks(split["own-blocks"]), blocks(split["peer-blocks"])
+    out.put_line(4, f"split brain since {split['since']}: this node wrote {own}, {peer} {theirs}")
+    for cure in split["cures"]:
+        out.put_line(4, f"to keep {cure['keeps']}'s data and throw {cure['discards']}'s changes away:")
+        for each in cure["commands"]:
+            out.put_line(6, f"on {each['node']}: {each['command']}")
 
 
 def _put_peer_device(out: _Wrapped, device: Json, *, verbose: bool, statistics: bool) -> None:

@@ -62,13 +62,14 @@ class Command:
 
 _FORCE = frozenset({"force"})
 COMMANDS: dict[str, Command] = {
-    "primary": Command(events.Promote, _FORCE, draws_uuid=True),
+    "primary": Command(events.Promote, _FORCE | {"human", "timeout_expired"}, draws_uuid=True),
     "secondary": Command(events.Demote, _FORCE),
     "connect": Command(events.Connect, frozenset({"discard_my_data", "tentative"})),
     "disconnect": Command(events.Disconnect, _FORCE),
     "invalidate": Command(events.Invalidate, draws_uuid=True),
     "invalidate-remote": Command(events.Invalidate, fixed=(("peer", True),), draws_uuid=True),
     "outdate": Command(events.Outdate),
+    "new-current-uuid": Command(events.NewCurrentUuid, frozenset({"clear_bitmap"}), draws_uuid=True),
     "pause-sync": Command(events.PauseSync, fixed=(("paused", True),)),
     "resume-sync": Command(events.PauseSync, fixed=(("paused", False),)),
     "down": Command(events.Down, _FORCE, deadline_s=DOWN_DEADLINE_S),
@@ -85,14 +86,16 @@ def is_settled(state: NodeState) -> bool:
 class Verbs:
     """Answers requests."""
 
-    def __init__(self, resource: str, performer: Performer, status: Callable[[], Json]) -> None:
+    def __init__(self, resource: str, performer: Performer, status: Callable[[], Json], why: Callable[[], str]) -> None:
         self._resource = resource
         self._performer = performer
         self._status = status
+        self._why = why
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._lookups: dict[str, Callable[[Request], Awaitable[Reply]]] = {
             "status": self._on_status,
+            "why": self._on_why,
             "role": self._on_role,
             "cstate": self._on_cstate,
             "dstate": self._on_dstate,
@@ -146,6 +149,9 @@ class Verbs:
         data = self._status()
         verbose, statistics = bool(request.arguments.get("verbose")), bool(request.arguments.get("statistics"))
         return Reply(text=as_text(data, verbose=verbose, statistics=statistics), data=data)
+
+    async def _on_why(self, _: Request) -> Reply:
+        return Reply(text=self._why())
 
     async def _on_role(self, _: Request) -> Reply:
         state = self._state

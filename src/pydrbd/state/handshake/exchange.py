@@ -50,7 +50,7 @@ def on_protocol(turn: Turn, packet: Protocol) -> None:
     """Check what must be configured alike."""
     refusal = protocol_refusal(turn.state, packet)
     if refusal:
-        turn.refuse_link(refusal, "incompatible-settings")
+        turn.refuse_both(refusal, "incompatible-settings")
         return
     turn.change_link(protocol_seen=True, dry_run=packet.dry_run)
 
@@ -61,7 +61,7 @@ def on_sync_param(turn: Turn, packet: SyncParam) -> None:
         return
     refusal = sync_param_refusal(turn.state.options, packet)
     if refusal:
-        turn.refuse_link(refusal, "incompatible-settings")
+        turn.refuse_both(refusal, "incompatible-settings")
 
 
 def on_sizes(turn: Turn, packet: Sizes) -> None:
@@ -126,12 +126,13 @@ def on_state(turn: Turn, packet: State) -> None:
         return
     may_demote = not turn.state.clients and turn.state.first_write_uuid is None
     strategy = decide_strategy(turn, packet, peer_disk, may_demote=may_demote) if compared else None
+    both_primary = turn.state.role is Role.PRIMARY and packet.role is Role.PRIMARY
     if strategy is not None and strategy.refusal:
-        refuse_strategy(turn, strategy)
+        refuse_strategy(turn, strategy, peer_refuses=both_primary)
         return
     gives_up = strategy is not None and (strategy.demotes or strategy.peer_demotes)
-    if turn.state.role is Role.PRIMARY and packet.role is Role.PRIMARY and not gives_up:
-        turn.refuse_link("Both nodes are Primary: multiple primaries are not allowed", "two-primaries")
+    if both_primary and not gives_up:
+        turn.refuse_both("Both nodes are Primary: multiple primaries are not allowed", "two-primaries")
         return
     if turn.state.tentative or link.dry_run:
         _dry_run(turn, strategy)
@@ -180,11 +181,13 @@ def decide_strategy(turn: Turn, packet: State, peer_disk: DiskState, *, may_demo
     return strategy
 
 
-def refuse_strategy(turn: Turn, strategy: Strategy) -> None:
-    """Stay StandAlone: people have to decide."""
+def refuse_strategy(turn: Turn, strategy: Strategy, *, peer_refuses: bool = False) -> None:
+    """Stay StandAlone: people have to decide. `peer_refuses`: it does, whatever it makes of the identifiers."""
     link = turn.link
     wrote = SplitBrain(link.sent_bits, link.peer.bits_set) if strategy.diverged and link.peer is not None else None
-    turn.refuse_link(f"{strategy.refusal}; the connection is dropped until a person decides", strategy.rule, wrote)
+    peer_refuses = peer_refuses or not (strategy.kind.is_source or strategy.kind.is_target)
+    refuse = turn.refuse_both if peer_refuses and not link.established else turn.refuse_link
+    refuse(f"{strategy.refusal}; the connection is dropped until a person decides", strategy.rule, wrote)
 
 
 def _dry_run(turn: Turn, strategy: Strategy | None) -> None:

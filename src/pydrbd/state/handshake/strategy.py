@@ -71,9 +71,7 @@ def decide(case: Case, options: Options) -> Strategy:
         handlers = ("initial-split-brain",)
         finding = _solve_split_brain(finding, case, options)
     if finding.kind.is_split_brain:
-        sentence = (
-            f"Split brain ({RULES.get(finding.rule, finding.rule)}) is not solved by a policy: dropping the connection"
-        )
+        sentence = f"Split brain ({RULES.get(finding.rule, finding.rule)}) is not solved by a policy"
         return Strategy(finding, sentence, sentence, (*handlers, "split-brain"), diverged)
     return replace(_refuse_or_do(finding, case, options, handlers), diverged=diverged)
 
@@ -197,7 +195,7 @@ def _refuse_or_do(finding: Finding, case: Case, options: Options, handlers: tupl
 
 
 def _calls_primary(rule: str, options: Options) -> bool:
-    """Whether the rule is a policy that tells a Primary which has lost to give up (8.4 `drbd_asb_recover_1p`, `_2p`)."""
+    """Whether the rule is a policy that has a Primary that lost give up (8.4 `drbd_asb_recover_1p`, `_2p`)."""
     policy = {"after-sb-1pri": options.after_sb_1pri, "after-sb-2pri": options.after_sb_2pri}.get(rule)
     return policy is AfterSplitBrain.CALL_PRI_LOST_AFTER_SB
 

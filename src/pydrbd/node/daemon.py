@@ -73,7 +73,7 @@ class Daemon:
         self._performer = Performer(fresh_state(view), step, self._doers())
         self._pacer = ResyncPacer(limits_of(view), self._engine.counters, self._engine.resync_rate, self._is_resyncing)
         self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
-        self._verbs = Verbs(view.resource.name, self._performer, self._status, self._why)
+        self._verbs = Verbs(view.resource.name, self._performer, self._status)
         self._admin = AdminSocket(places.run / "control.sock", self._verbs.answer)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._progress: Progress | None = None
@@ -187,12 +187,10 @@ class Daemon:
                 _now_ms(),
                 self._progress,
                 self._engine.io_name,
-                self._chronicle.given_up(self._performer.state),
+                given_up=self._chronicle.given_up(self._performer.state),
+                why=self._chronicle.why(self._performer.state, self._bits_set()),
             )
         )
-
-    def _why(self) -> str:
-        return self._chronicle.why(self._performer.state, self._bits_set())
 
     async def _sample(self) -> None:
         while True:

@@ -85,7 +85,7 @@ def test_a_split_brain_is_known_since_it_was_first_seen_until_both_are_connected
     first.said(Say("Split brain", "bitmap-both", 40), SPLIT)
     again = Chronicle(GenerationBooks.open(path), lambda: 9000.0)
     connecting = replace(SPLIT, because=None, connection=ConnectionState.CONNECTING)
-    assert f"A split brain has been standing since {for_people(1000)}" in again.why(connecting, 1)
+    assert f"A split brain has been standing since {for_people(1000)}" in " ".join(again.why(connecting, 1))
     again.said(Say("Split brain", "bitmap-both", 40), SPLIT)
     assert again.given_up(SPLIT)["split-brain"]["since"] == for_people(1000)
     assert json.loads(path.read_text())["split-brain-since"] == 1000.0

@@ -45,6 +45,8 @@ class Snapshot:
     io_name: str = ""
     given_up: Json = field(default_factory=lambda: {"given-up": None, "split-brain": None})
     """Why the peer was given up, if it was (`Chronicle.given_up`)."""
+    why: tuple[str, ...] = ()
+    """What `pydrbd why` says."""
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -67,6 +69,7 @@ def as_data(snapshot: Snapshot) -> Json:
         "io": snapshot.io_name,
         "devices": [_device(snapshot)],
         "connections": [_connection(snapshot)],
+        "why": list(snapshot.why),
     }
 
 

@@ -86,11 +86,10 @@ def is_settled(state: NodeState) -> bool:
 class Verbs:
     """Answers requests."""
 
-    def __init__(self, resource: str, performer: Performer, status: Callable[[], Json], why: Callable[[], str]) -> None:
+    def __init__(self, resource: str, performer: Performer, status: Callable[[], Json]) -> None:
         self._resource = resource
         self._performer = performer
         self._status = status
-        self._why = why
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._lookups: dict[str, Callable[[Request], Awaitable[Reply]]] = {
@@ -151,7 +150,7 @@ class Verbs:
         return Reply(text=as_text(data, verbose=verbose, statistics=statistics), data=data)
 
     async def _on_why(self, _: Request) -> Reply:
-        return Reply(text=self._why())
+        return Reply(text="".join(f"{sentence}\n" for sentence in self._status()["why"]))
 
     async def _on_role(self, _: Request) -> Reply:
         state = self._state

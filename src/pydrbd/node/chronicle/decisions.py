@@ -45,7 +45,7 @@ class Chronicle:
         if effect.began is not None:
             self._books.begun(effect.ids.current, effect.began, self._clock())
 
-    def why(self, state: NodeState, out_of_sync_bits: int) -> str:
+    def why(self, state: NodeState, out_of_sync_bits: int) -> tuple[str, ...]:
         """Return what `pydrbd why` prints, a sentence per line."""
         sentences = list(why(state, out_of_sync_bits, tuple(self._decisions)))
         since = self._books.split_brain_since
@@ -55,7 +55,7 @@ class Chronicle:
                 f"A split brain has been standing since {for_people(since)}."
                 f" If {peer} is StandAlone, `pydrbd why {resource}` there says what to type."
             )
-        return "\n".join(sentences) + "\n"
+        return tuple(sentences)
 
     def given_up(self, state: NodeState) -> Json:
         """Return what `status` adds to the connection: why it was given up, and the split brain with both cures."""

@@ -1,8 +1,8 @@
-"""Two nodes of one resource: the real rules twice, the real codecs between them, and a small model of engine, disk and network.
+"""Two nodes of one resource: the real rules twice, the real codecs between them, a model of engine, disk and network.
 
-The model engine does what `core_api.h` says, block by block, on a list of numbers. Packets travel as bytes on two ordered streams per
-direction, one for each socket, and arrive when the test delivers them. A packet that the engine was not told to accept is an error of
-the rules and raises `NotAcceptedError`.
+The model engine does what `core_api.h` says, block by block, on a list of numbers. Packets travel as bytes on two
+ordered streams per direction, one for each socket, and arrive when the test delivers them. A packet that the engine was
+not told to accept is an error of the rules and raises `NotAcceptedError`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydrbd.model.effects import Effect, Gate, Reads, Replication
 from pydrbd.model.events import Event, Lost
 from pydrbd.model.generation import GenerationIds, MdFlag
 from pydrbd.state.machine import step
-from pydrbd.state.node_state import NodeState, Options
+from pydrbd.state.node_state import NO_MD_FLAGS, NodeState, Options
 from pydrbd.wire import Agreed, decode, pack
 
 WRITES, READS, RESYNC, BITMAP, OUT_OF_SYNC = 1, 2, 4, 8, 16
@@ -49,7 +49,7 @@ class Disk:
     sectors: int
     blocks: list[int]
     ids: GenerationIds = field(default_factory=GenerationIds)
-    flags: MdFlag = MdFlag(0)
+    flags: MdFlag = NO_MD_FLAGS
     agreed_sectors: int = 0
     bits: set[int] = field(default_factory=set)
     """The bitmap on disk."""
@@ -126,7 +126,6 @@ class Node:
                 disk.sectors,
                 len(self.bits),
                 crashed,
-                next(self.uuids) if False else 0,
             )
         )
 

@@ -13,7 +13,7 @@ from pydrbd.state.handshake.strategy import Case, decide
 from pydrbd.state.handshake.uuid_compare import RULES, Kind, Side, compare
 from pydrbd.state.node_state import Options
 
-# Few different identifiers, so that they meet; each with its successor at the start of a resync, and with the mark "was Primary".
+# Few different identifiers, so that they meet; each with its successor at the start of a resync, and "was Primary" too.
 NAMES = [0, JUST_CREATED] + [
     name for plain in (0x10, 0x20, 0x30) for name in (plain, plain | 1, plain + RESYNC_STEP, (1 << 64) - 0x10)
 ]
@@ -24,7 +24,7 @@ disks = st.sampled_from([DiskState.INCONSISTENT, DiskState.OUTDATED, DiskState.C
 
 
 @given(sides, sides, st.booleans())
-def test_two_nodes_find_mirrored_results(own, peer, resolves):
+def test_two_nodes_find_mirrored_results(own: Side, peer: Side, resolves: bool) -> None:
     ours = compare(own, peer, resolve_conflicts=resolves)
     theirs = compare(peer, own, resolve_conflicts=not resolves)
     assert ours.mirrored == theirs
@@ -32,12 +32,12 @@ def test_two_nodes_find_mirrored_results(own, peer, resolves):
 
 
 @given(sides, sides, st.booleans())
-def test_every_finding_names_a_rule_that_is_explained(own, peer, resolves):
+def test_every_finding_names_a_rule_that_is_explained(own: Side, peer: Side, resolves: bool) -> None:
     assert compare(own, peer, resolve_conflicts=resolves).rule in RULES
 
 
 @given(sides, sides)
-def test_nobody_gives_data_that_were_never_written(own, peer):
+def test_nobody_gives_data_that_were_never_written(own: Side, peer: Side) -> None:
     finding = compare(own, peer, resolve_conflicts=True)
     if own.ids.current in {0, JUST_CREATED}:
         assert not finding.kind.is_source
@@ -46,7 +46,7 @@ def test_nobody_gives_data_that_were_never_written(own, peer):
 
 
 @given(sides, sides)
-def test_equal_generations_with_bits_set_are_never_taken_for_equal(own, peer):
+def test_equal_generations_with_bits_set_are_never_taken_for_equal(own: Side, peer: Side) -> None:
     finding = compare(own, peer, resolve_conflicts=True)
     fresh = {0, JUST_CREATED}
     if finding.kind is Kind.NO_SYNC and not {own.ids.current & ~1, peer.ids.current & ~1} & fresh:
@@ -78,7 +78,7 @@ def mirrored_case(case: Case) -> Case:
 
 
 @given(cases, options)
-def test_two_nodes_decide_mirrored(case, configured):
+def test_two_nodes_decide_mirrored(case: Case, configured: Options) -> None:
     peers = replace(
         configured,
         after_sb_0pri=configured.after_sb_0pri.mirrored,
@@ -89,14 +89,14 @@ def test_two_nodes_decide_mirrored(case, configured):
 
 
 @given(cases, options)
-def test_an_inconsistent_disk_is_never_a_source_unless_the_link_is_refused(case, configured):
+def test_an_inconsistent_disk_is_never_a_source_unless_the_link_is_refused(case: Case, configured: Options) -> None:
     strategy = decide(case, configured)
     if strategy.kind.is_source and case.own_disk is DiskState.INCONSISTENT:
         assert strategy.refusal
 
 
 @given(cases)
-def test_diverged_data_are_never_overwritten_without_a_persons_word(case):
+def test_diverged_data_are_never_overwritten_without_a_persons_word(case: Case) -> None:
     strategy = decide(replace(case, own_disk=DiskState.UP_TO_DATE, peer_disk=DiskState.UP_TO_DATE), Options())
     found = compare(case.own, case.peer, resolve_conflicts=case.resolve_conflicts)
     told = case.own_discards != case.peer_discards

@@ -1,20 +1,20 @@
 """Two nodes, a network and a person who types whatever: the promises hold after every step.
 
-Hypothesis chooses commands, writes, deliveries, broken links and crashes. Checked all the time: never two connected Primaries; a write
-that the peer misses is acknowledged only after the identifiers on disk say so; a sync target is Inconsistent on disk before it asks for
-a block; no resync throws an acknowledged write away unless a person said so. Checked whenever nothing moves: both replicas are equal
-where both say UpToDate, identifiers are equal too, and every command has been answered exactly once.
+Hypothesis chooses commands, writes, deliveries, broken links and crashes. Checked all the time: never two connected
+Primaries; a write that the peer misses is acknowledged only after the identifiers on disk say so; a sync target is
+Inconsistent on disk before it asks for a block; no resync throws an acknowledged write away unless a person said so.
+Checked whenever nothing moves: both replicas are equal where both say UpToDate, identifiers are equal too, and every
+command has been answered exactly once.
 """
 
 import itertools
 
 import pytest
-from helpers.resource_pair import Disk, Item, Node, ResourcePair
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pydrbd.model.commands import Socket
+from helpers.resource_pair import Disk, Item, Node, ResourcePair
 from pydrbd.model.commands import Socket
 from pydrbd.model.effects import Effect, PersistMetadata, StartResync
 from pydrbd.model.events import Connect, Demote, Disconnect, Down, Invalidate, PauseSync, Promote

@@ -18,6 +18,7 @@ from pydrbd.model.packets import (
     InitialData,
     InitialMeta,
     Malformed,
+    Packet,
     Protocol,
     ProtocolUpdate,
     QueueLimits,
@@ -91,12 +92,12 @@ AGREED = Agreed(101, 15)
 
 
 @given(packets)
-def test_every_packet_comes_back_as_it_went(packet):
+def test_every_packet_comes_back_as_it_went(packet: Packet) -> None:
     assert unpack(packet.command, pack(packet, AGREED), AGREED.version, AGREED.features) == packet
 
 
 @given(sectors, sectors, sectors)
-def test_sizes_lack_their_tail_where_a_side_does_not_know_it(disk, user, current):
+def test_sizes_lack_their_tail_where_a_side_does_not_know_it(disk: int, user: int, current: int) -> None:
     packet = Sizes(disk, user, current, limits=None)
     without = Agreed(100, 9)
     assert len(pack(packet, without)) == 32
@@ -104,7 +105,7 @@ def test_sizes_lack_their_tail_where_a_side_does_not_know_it(disk, user, current
 
 
 @given(st.sampled_from([*Command, 0x55, 0x101, 0x4000]), st.binary(max_size=200), st.sampled_from([0, 4, 9, 15]))
-def test_garbage_is_a_typed_error_or_a_packet(command, payload, features):
+def test_garbage_is_a_typed_error_or_a_packet(command: int, payload: bytes, features: int) -> None:
     with contextlib.suppress(WireError):
         unpack(command, payload, 101, features)
     found = decode(command, payload, 101, features)
@@ -115,7 +116,7 @@ def test_garbage_is_a_typed_error_or_a_packet(command, payload, features):
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(Command)), st.binary(max_size=300)), max_size=6), st.data())
-def test_packets_come_out_of_a_stream_however_it_is_cut(sent, data):
+def test_packets_come_out_of_a_stream_however_it_is_cut(sent: list[tuple[Command, bytes]], data: st.DataObject) -> None:
     stream = b"".join(frame(command, payload) for command, payload in sent)
     decoder = FrameDecoder()
     found = []
@@ -128,7 +129,7 @@ def test_packets_come_out_of_a_stream_however_it_is_cut(sent, data):
 
 
 @given(st.binary(max_size=400))
-def test_a_garbage_stream_is_a_typed_error_and_is_never_kept_whole(stream):
+def test_a_garbage_stream_is_a_typed_error_and_is_never_kept_whole(stream: bytes) -> None:
     decoder = FrameDecoder(64)
     with contextlib.suppress(WireError):
         decoder.feed(stream)
@@ -136,7 +137,7 @@ def test_a_garbage_stream_is_a_typed_error_and_is_never_kept_whole(stream):
 
 
 @given(cstates)
-def test_the_two_words_and_the_single_number_are_one_thing(words):
+def test_the_two_words_and_the_single_number_are_one_thing(words: tuple[ConnectionState, ReplicationState]) -> None:
     assert from_cstate(cstate_number(*words)) == words
 
 

@@ -63,6 +63,7 @@ def _take(turn: Turn, event: Attached, size: int) -> None:
         disk=_disk_worth(state, flags, peer_disk),
         peer_disk=peer_disk if state.link is None else state.peer_disk,
         crashed_primary=crashed,
+        shared_current=event.ids.bitmap != 0,
         kept_flags=flags & _KEPT,
         backing_sectors=event.backing_sectors,
         size_sectors=size,
@@ -121,7 +122,7 @@ def _become_inconsistent(turn: Turn) -> None:
 
 
 def lose_disk(turn: Turn) -> None:
-    """Go on without the disk, by the peer's if it has good data. Requests wait meanwhile, so that none meets no disk."""
+    """Go on without the disk, by the peer's if it has good data. Requests wait meanwhile."""
     resync.abort(turn)
     established = turn.state.established
     turn.hold_requests()

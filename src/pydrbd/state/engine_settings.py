@@ -119,8 +119,14 @@ def wanted_accept(state: NodeState) -> int:
 
 
 def wanted_gate(state: NodeState) -> Gate:
-    """Whether writes may flow: the first one that the peer will miss waits for a new generation."""
-    return Gate.FIRST_WRITE if needs_new_generation(state) else Gate.OPEN
+    """Whether writes may flow: the first one that the peer will miss waits for a new generation.
+
+    Before a resync from us begins, a write is only announced to the peer; if no identifier records that yet, it waits
+    for the one that SYNC_UUID brings.
+    """
+    before_source = state.replication in {ReplicationState.STARTING_SYNC_S, ReplicationState.WF_BITMAP_S}
+    announced_only = before_source and state.role is Role.PRIMARY and not state.ids.bitmap
+    return Gate.FIRST_WRITE if announced_only or needs_new_generation(state) else Gate.OPEN
 
 
 def wanted(state: NodeState) -> Settings:

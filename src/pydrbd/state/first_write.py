@@ -11,28 +11,29 @@ from pydrbd.model.effects import Gate, SetGate
 from pydrbd.model.events import FirstWriteHeld
 from pydrbd.model.generation import Beginning
 from pydrbd.model.states import Role
-from pydrbd.state import generations
+from pydrbd.state import engine_settings, generations
 from pydrbd.state.turn import Turn
 
 
 def on_first_write_held(turn: Turn, event: FirstWriteHeld) -> None:
     """Begin a generation, unless a handshake is under way or the peer has come back meanwhile."""
     turn.change(first_write_uuid=event.new_uuid)
-    begin_if_held(turn)
 
 
 def begin_if_held(turn: Turn) -> None:
-    """Let a held first write go, with a new generation if one is still needed."""
+    """Let a held first write go, with a new generation if one is needed. Every step ends with this."""
     state = turn.state
     if state.first_write_uuid is None or (state.link is not None and not state.established):
         return
     new_uuid = state.first_write_uuid
-    turn.change(first_write_uuid=None)
     if generations.needs_new_generation(state):
+        turn.change(first_write_uuid=None)
         begin_generation(turn, new_uuid, "first-write")
-    elif state.settings.gate is Gate.OPEN:
-        # The gate opened for another reason between the engine's word and ours; saying it twice does no harm.
-        turn.add(SetGate(Gate.OPEN))
+    elif engine_settings.wanted_gate(state) is Gate.OPEN:
+        turn.change(first_write_uuid=None)
+        if state.settings.gate is Gate.OPEN:
+            # The gate opened between the engine's word and ours; saying it twice does no harm.
+            turn.add(SetGate(Gate.OPEN))
 
 
 def begin_generation(turn: Turn, new_uuid: int, rule: str, began: Beginning | None = None) -> None:
@@ -45,7 +46,8 @@ def begin_generation(turn: Turn, new_uuid: int, rule: str, began: Beginning | No
     turn.began = began or turn.state.promoted_by or Beginning.CONNECTED
     if turn.state.promoted_alone:
         ids = generations.with_role(ids, Role.SECONDARY)
-    turn.change(ids=generations.new_generation(ids, new_uuid, turn.state.role))
+    begin = generations.next_generation if ids.bitmap else generations.new_generation
+    turn.change(ids=begin(ids, new_uuid, turn.state.role), shared_current=False)
     turn.expose()
     turn.say(f"New data generation {turn.state.ids.current:016X}", rule)
     turn.settle()

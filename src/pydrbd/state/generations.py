@@ -43,6 +43,15 @@ def new_generation(ids: GenerationIds, new_uuid: int, role: Role) -> GenerationI
     return with_role(replace(ids, bitmap=ids.current, current=_usable(new_uuid)), role)
 
 
+def next_generation(ids: GenerationIds, new_uuid: int, role: Role) -> GenerationIds:
+    """Begin a generation while an older one is still recorded: a resync from us may have ended unknown to us.
+
+    The bitmap identifier stays, so that a target that did not finish is recognised; a target that did finish has our
+    current identifier, and finds it in our history.
+    """
+    return with_role(replace(_pushed(ids, ids.current), current=_usable(new_uuid)), role)
+
+
 def _usable(new_uuid: int) -> int:
     """Return a random number as an identifier: 0 and 4 have meanings of their own, with or without bit 0."""
     return new_uuid if plain(new_uuid) not in {0, JUST_CREATED} else new_uuid + 8
@@ -81,6 +90,16 @@ def needs_new_generation(state: NodeState) -> bool:
     True for a Primary with good data, no bitmap identifier and no peer that takes part. The new generation begins
     with the first write (rule: first-write), so that a promotion without a write never becomes a split brain.
     """
-    if state.role is not Role.PRIMARY or state.disk is not DiskState.UP_TO_DATE or state.ids.bitmap:
+    if state.role is not Role.PRIMARY or not lacks_generation(state):
         return False
     return not state.established or state.peer_disk < DiskState.INCONSISTENT
+
+
+def lacks_generation(state: NodeState) -> bool:
+    """Whether nothing in our identifiers would tell the peer, or what it became, that we have written without it.
+
+    8.4 looks at the bitmap identifier alone. That is not enough while we are the source of a resync: the target takes
+    our current identifier over when it is done. If we lose it then and go on writing under the same one, and it is
+    promoted, our writes look like an old generation and are thrown away silently.
+    """
+    return state.disk is DiskState.UP_TO_DATE and (not state.ids.bitmap or state.shared_current)

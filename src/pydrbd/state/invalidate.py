@@ -59,6 +59,7 @@ def begin_as_target(turn: Turn) -> None:
     turn.say("Our data are invalidated: full resync from the peer", "invalidate", WARNING)
     turn.set_all_bits()
     turn.enter(ReplicationState.WF_SYNC_UUID)
+    turn.start_timer(resync.TIMER, turn.state.options.bitmap_timeout_ms)
     turn.settle()
 
 

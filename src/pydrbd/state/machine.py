@@ -51,7 +51,10 @@ def step(state: NodeState, event: Event, now_ms: int) -> tuple[NodeState, tuple[
     """React to one event. Orders are to be carried out one after another, each finished before the next begins."""
     turn = Turn(state, now_ms)
     _dispatch(turn, event)
+    # A command that closes the export must not find a write held at the gate which only we can let go.
+    first_write.begin_if_held(turn)
     _run_waiting(turn)
+    first_write.begin_if_held(turn)
     turn.settle()
     reads_on = turn.state.link is not None and (turn.state.lingering or not turn.state.dropping)
     if _stopped_reading(event) and reads_on:
@@ -115,6 +118,8 @@ def _on_timer(turn: Turn, event: TimerFired) -> None:
             requests.on_timeout(turn)
         case connections.RECONNECT_TIMER:
             connections.on_reconnect_timer(turn)
+        case resync.TIMER:
+            resync.on_timeout(turn)
         case resync.END_TIMER:
             resync.on_end_timer(turn, event.bits_set)
         case _:
@@ -135,6 +140,8 @@ def _in_motion(state: NodeState, command: Command) -> bool:
     It does for the peer's answer, a handshake, the end of a link, and a promotion for the first steps of a resync.
     """
     if state.pending is not None or state.dropping:
+        return True
+    if state.first_write_uuid is not None and isinstance(command, Demote | Down):
         return True
     in_handshake = state.link is not None and not state.link.established
     match command:

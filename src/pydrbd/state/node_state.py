@@ -55,6 +55,7 @@ class Options:
     limits: QueueLimits = field(default_factory=QueueLimits)
     handshake_timeout_ms: int = 30_000
     answer_timeout_ms: int = 30_000
+    bitmap_timeout_ms: int = 120_000
     reconnect_delay_ms: int = 1_000
     """Pause after a peer that broke the protocol; after any other loss we listen again at once."""
 
@@ -167,6 +168,8 @@ class NodeState:
     """A first write is held until the handshake under way is through; the identifier to begin a generation with."""
     promoted_by: Beginning | None = None
     """How we became Primary, while the peer has not been there since."""
+    shared_current: bool = False
+    """The peer may have taken our current identifier over, as our target, without our knowing."""
     promoted_alone: bool = False
     """We became Primary while the peer was away: the generation that ends with the first write ended without us."""
     discard_my_data: bool = False

@@ -28,7 +28,7 @@ from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Ro
 from pydrbd.state import connections, first_write, resync, roles
 from pydrbd.state.changes import requests
 from pydrbd.state.engine_settings import SOURCE_STATES, TARGET_STATES
-from pydrbd.state.generations import needs_new_generation
+from pydrbd.state.generations import lacks_generation, needs_new_generation
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import NodeState, Pending
 from pydrbd.state.turn import INFO, LINGER_TIMER, WARNING, Turn
@@ -43,7 +43,7 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
     ordered = state.dropping
     level = INFO if ordered else WARNING
     turn.say(f"Lost {state.options.peer_name}: {event.reason.value}", "peer-lost", level)
-    turn.add(StopTimer(exchange.TIMER), StopTimer(resync.END_TIMER))
+    turn.add(*(StopTimer(name) for name in (exchange.TIMER, resync.TIMER, resync.END_TIMER)))
     pending = requests.take(turn)
     after = _connection_after(state, event.reason, pending)
     if state.replication in SOURCE_STATES | TARGET_STATES:
@@ -64,7 +64,6 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
         first_write.begin_generation(turn, event.new_uuid, "peer-lost-with-writes")
     turn.settle()
     turn.add(Release())
-    first_write.begin_if_held(turn)
     if turn.state.has_disk:
         turn.add(WriteBitmap())
     if pending is not None:
@@ -79,7 +78,7 @@ def _misses_writes(state: NodeState, event: PeerLost) -> bool:
     count for a Primary only: nobody has written since a demotion, and the bits that Release sets make the next
     handshake copy them.
     """
-    if event.held and state.disk is DiskState.UP_TO_DATE and not state.ids.bitmap:
+    if event.held and lacks_generation(state):
         return True
     return event.unstable > 0 and needs_new_generation(state)
 

@@ -51,6 +51,9 @@ def on_state(turn: Turn, packet: State, bits_set: int, new_uuid: int) -> None:
     if _peer_declines(state, packet):
         turn.refuse_link("The peer does not want the resync that our identifiers and bitmap ask for", "resync-declined")
         return
+    if _both_at_one_end(state, packet):
+        turn.refuse_link(f"Both nodes went to {state.replication}: they judge differently", "same-end")
+        return
     peer_disk = _steady(state, packet, peer_disk)
     if _considers_resync(state, packet, peer_disk):
         _resync_anew(turn, packet, peer_disk, bits_set)
@@ -75,6 +78,12 @@ def _peer_declines(state: NodeState, packet: State) -> bool:
     said_so = packet.replication is ReplicationState.ESTABLISHED and packet.peer_role is state.role
     good = packet.disk is packet.peer_disk is DiskState.UP_TO_DATE
     return waiting and said_so and good and not (state.link is not None and state.link.consider_resync)
+
+
+def _both_at_one_end(state: NodeState, packet: State) -> bool:
+    """Whether both nodes take themselves for the source, or both for the target."""
+    ends = {ReplicationState.WF_BITMAP_S, ReplicationState.WF_BITMAP_T}
+    return state.replication in ends and packet.replication is state.replication
 
 
 def _steady(state: NodeState, packet: State, peer_disk: DiskState) -> DiskState:
@@ -143,8 +152,7 @@ def _peer_lost_its_data(turn: Turn, new_uuid: int) -> None:
     """Deal with a peer whose disk is gone while we stay connected: it misses what is written from now on."""
     state = turn.state
     turn.say(f"{state.options.peer_name} has lost its disk", "peer-diskless", WARNING)
-    serves_peer = state.peer_role is Role.PRIMARY and state.disk is DiskState.UP_TO_DATE and not state.ids.bitmap
-    if serves_peer:
+    if state.peer_role is Role.PRIMARY and generations.lacks_generation(state):
         # Its writes come through us; there is no gate of ours that could wait for the first of them.
         first_write.begin_generation(turn, new_uuid, "peer-primary-diskless")
 

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pydrbd.model.effects import RunHandler, SendBitmap, StartResync, StopResync, WriteBitmap
+from pydrbd.model.effects import RunHandler, SendBitmap, StartResync, StopResync, StopTimer, WriteBitmap
 from pydrbd.model.events import BitmapReceived, PauseSync, ResyncDone
 from pydrbd.model.packets import SyncUuid
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
 from pydrbd.state import generations
-from pydrbd.state.engine_settings import SOURCE_STATES, TARGET_STATES
+from pydrbd.state.engine_settings import BITMAP_STATES, SOURCE_STATES, TARGET_STATES
 from pydrbd.state.turn import WARNING, Turn
 
+TIMER = "bitmap"
 END_TIMER = "resync-end"
 END_DELAY_MS = 50
 END_TRIES_MAX = 100
@@ -35,6 +36,7 @@ def start_bitmap_exchange(turn: Turn, *, source: bool, full: bool, bits_set: int
         turn.set_all_bits()
         bits_set = turn.state.total_bits
     turn.enter(ReplicationState.WF_BITMAP_S if source else ReplicationState.WF_BITMAP_T)
+    turn.start_timer(TIMER, turn.state.options.bitmap_timeout_ms)
     return bits_set
 
 
@@ -57,10 +59,18 @@ def on_bitmap_received(turn: Turn, event: BitmapReceived) -> None:
             turn.drop_broken("The peer sent a bitmap that nobody had asked for", "bitmap-unexpected")
 
 
+def on_timeout(turn: Turn) -> None:
+    """Give up an exchange of bitmaps that does not end: writes may be waiting for it."""
+    waiting = BITMAP_STATES | {ReplicationState.WF_SYNC_UUID}
+    if turn.state.established and turn.state.replication in waiting:
+        turn.drop_broken("The peer did not finish the exchange of bitmaps in time", "bitmap-timeout")
+
+
 def become_source(turn: Turn, new_uuid: int, bits_set: int) -> None:
     """Begin as SyncSource: name the target's state, durably, before the target can take that name."""
     state = turn.state
-    turn.change(ids=generations.started_as_source(state.ids, new_uuid), end_tries=0)
+    turn.change(ids=generations.started_as_source(state.ids, new_uuid), end_tries=0, shared_current=True)
+    turn.add(StopTimer(TIMER))
     turn.enter(ReplicationState.PAUSED_SYNC_S if state.paused else ReplicationState.SYNC_SOURCE)
     turn.change(peer_disk=DiskState.INCONSISTENT)
     # SYNC_UUID has to stand between the last write that the peer is only told about and the first that it is sent.
@@ -79,7 +89,7 @@ def on_sync_uuid(turn: Turn, packet: SyncUuid, bits_set: int) -> None:
     turn.enter(ReplicationState.PAUSED_SYNC_T if state.paused else ReplicationState.SYNC_TARGET)
     turn.change(disk=DiskState.INCONSISTENT)
     turn.settle()
-    turn.add(RunHandler("before-resync-target"))
+    turn.add(StopTimer(TIMER), RunHandler("before-resync-target"))
     if not state.paused:
         turn.add(StartResync(target=True))
     _say_began(turn, "SyncTarget", bits_set)
@@ -128,6 +138,7 @@ def finish_as_source(turn: Turn, bits_set: int) -> None:
         turn.start_timer(END_TIMER, END_DELAY_MS)
         return
     turn.change(ids=generations.finished_as_source(turn.state.ids), peer_disk=DiskState.UP_TO_DATE, end_tries=0)
+    turn.change(shared_current=False)
     peer = turn.link.peer
     if peer is not None:
         turn.change_link(peer=replace(peer, ids=turn.state.ids))
@@ -145,7 +156,10 @@ def on_end_timer(turn: Turn, bits_set: int) -> None:
         return
     if not bits_set:
         finish_as_source(turn, 0)
-    elif bits_set >= state.end_bits and state.end_tries >= END_TRIES_MAX and not state.paused:
+    elif bits_set >= state.end_bits and state.end_tries >= END_TRIES_MAX:
+        if state.paused:
+            # Nothing moves because nothing should; we look again when the resync goes on.
+            return
         turn.say(
             f"The peer says that the resync is done, but {bits_set} blocks are not acknowledged: connecting anew",
             "resync-end-unconfirmed",
@@ -198,6 +212,9 @@ def follow_pause(turn: Turn) -> None:
             turn.change(replication=ReplicationState.PAUSED_SYNC_S)
         case ReplicationState.PAUSED_SYNC_S if not paused:
             turn.change(replication=ReplicationState.SYNC_SOURCE)
+            if turn.state.end_tries:
+                turn.change(end_tries=1)
+                turn.start_timer(END_TIMER, END_DELAY_MS)
         case ReplicationState.SYNC_TARGET if paused:
             turn.change(replication=ReplicationState.PAUSED_SYNC_T)
             turn.add(StopResync())

@@ -54,7 +54,7 @@ def become_primary(turn: Turn, command: Promote, *, forced: bool) -> None:
     if forced:
         ids = generations.new_generation(ids, command.new_uuid, Role.PRIMARY)
         turn.began = Beginning.HUMAN
-        turn.change(disk=DiskState.UP_TO_DATE)
+        turn.change(disk=DiskState.UP_TO_DATE, shared_current=False)
         turn.say("Forced to consider local data as UpToDate!", "primary-force", WARNING)
     elif state.has_disk:
         ids = generations.with_role(ids, Role.PRIMARY)

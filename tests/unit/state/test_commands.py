@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from helpers.resource_pair import Disk, Node, ResourcePair
 
+from helpers.resource_pair import Disk, Node, ResourcePair
 from pydrbd.model import effects
 from pydrbd.model.commands import Socket
 from pydrbd.model.events import (
@@ -28,10 +28,13 @@ from pydrbd.state.node_state import Options
 BLOCKS = 8
 GOOD = MdFlag.CONSISTENT | MdFlag.WAS_UP_TO_DATE
 
+UUIDS = itertools.count(0x1000, 0x1000)
+"""One source for both nodes: two random identifiers are never the same."""
+
 
 def node(name: str, flags: MdFlag = GOOD, ids: GenerationIds | None = None, **options: object) -> Node:
     disk = Disk(BLOCKS * 8, [0] * BLOCKS, ids or GenerationIds(0x10), flags, BLOCKS * 8)
-    each = Node(name, disk, Options(node_name=name, **options), itertools.count(0x1000, 0x1000))  # type: ignore[arg-type]
+    each = Node(name, disk, Options(node_name=name, **options), UUIDS)  # type: ignore[arg-type]
     each.attach()
     return each
 

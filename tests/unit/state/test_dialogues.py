@@ -1,16 +1,16 @@
 """The captured dialogues, said again by the rules: the same packets in the same order, the same identifiers at the end.
 
-Where the rules differ from the kernel's on purpose the test says so: a new generation begins with the first write, not with the loss of
-the peer, so that the kernel's UUIDS behind a disconnect is not sent.
+Where the rules differ from the kernel's on purpose the test says so: a new generation begins with the first write, not
+with the loss of the peer, so that the kernel's UUIDS behind a disconnect is not sent.
 """
 
 import itertools
 from collections.abc import Iterator
 
 import pytest
+
 from helpers.resource_pair import Disk, Node, ResourcePair
 from helpers.transcript import identifiers, said_by
-
 from pydrbd.model.commands import Command
 from pydrbd.model.events import Connect, Demote, Disconnect, Down, Invalidate, Promote
 from pydrbd.model.generation import GenerationIds, MdFlag
@@ -65,7 +65,7 @@ def forget(pair: ResourcePair) -> None:
 
 
 def assert_said_as_captured(pair: ResourcePair, name: str, *, without: tuple[Command, ...] = ()) -> None:
-    """Compare what both said since `forget`; `without` names what the kernel says and the rules do not, or not twice."""
+    """Compare what both said since `forget`; `without` names what the kernel says and the rules do not."""
     for each in pair.nodes:
         ours = [(Command(command), payload.hex()) for _, command, payload in each.sent]
         captured = [(command, payload.hex()) for command, payload in said_by(name, each.name) if command not in without]
@@ -122,21 +122,21 @@ def resynced(synced: ResourcePair) -> ResourcePair:
     return pair
 
 
-def test_01_two_fresh_nodes_connect(first_connected):
+def test_01_two_fresh_nodes_connect(first_connected: ResourcePair) -> None:
     assert_said_as_captured(first_connected, "01-first-connect")
     assert_identifiers_as_captured(first_connected, "01-first-connect")
     for each in first_connected.nodes:
         assert each.disk.flags == MdFlag.CONNECTED_IND | MdFlag.PEER_OUT_DATED
 
 
-def test_02_a_forced_promotion_starts_a_full_sync(synced):
+def test_02_a_forced_promotion_starts_a_full_sync(synced: ResourcePair) -> None:
     assert_said_as_captured(synced, "02-initial-sync")
     assert_identifiers_as_captured(synced, "02-initial-sync")
     assert_both_up_to_date(synced)
     assert synced.pollux.disk.blocks[7] == 7
 
 
-def test_04_the_roles_swap_twice(synced):
+def test_04_the_roles_swap_twice(synced: ResourcePair) -> None:
     pair = synced
     forget(pair)
     pair.castor.command(Demote)
@@ -154,7 +154,7 @@ def test_04_the_roles_swap_twice(synced):
     assert_both_up_to_date(pair)
 
 
-def test_05_the_survivor_begins_a_generation_with_its_first_write(resynced):
+def test_05_the_survivor_begins_a_generation_with_its_first_write(resynced: ResourcePair) -> None:
     assert_said_as_captured_until_reconnect(resynced)
     assert_identifiers_as_captured(resynced, "05-disconnect-write-reconnect", 0)
     assert resynced.pollux.state.connection is ConnectionState.STANDALONE
@@ -171,7 +171,7 @@ def assert_said_as_captured_until_reconnect(pair: ResourcePair) -> None:
     )[:1]
 
 
-def test_05_the_returning_node_gets_only_what_it_missed(resynced):
+def test_05_the_returning_node_gets_only_what_it_missed(resynced: ResourcePair) -> None:
     pair = resynced
     pair.pollux.command(Connect)
     pair.run()
@@ -185,7 +185,7 @@ def test_05_the_returning_node_gets_only_what_it_missed(resynced):
     assert pair.pollux.disk.blocks[100:103] == [100, 101, 102]
 
 
-def test_06_an_invalidated_node_is_copied_whole(resynced):
+def test_06_an_invalidated_node_is_copied_whole(resynced: ResourcePair) -> None:
     pair = resynced
     pair.pollux.command(Connect)
     pair.run()
@@ -240,7 +240,7 @@ def split() -> ResourcePair:
     return pair
 
 
-def test_15_two_writers_make_a_split_brain_that_nobody_overwrites(split):
+def test_15_two_writers_make_a_split_brain_that_nobody_overwrites(split: ResourcePair) -> None:
     assert_identifiers_as_captured(split, "15-split-brain", 0)
     for each in split.nodes:
         each.command(Connect)
@@ -252,7 +252,7 @@ def test_15_two_writers_make_a_split_brain_that_nobody_overwrites(split):
     assert [split.pollux.disk.blocks[block] for block in (1, 2)] == [0, 2]
 
 
-def test_15_a_person_says_whose_data_to_discard(split):
+def test_15_a_person_says_whose_data_to_discard(split: ResourcePair) -> None:
     for each in split.nodes:
         each.command(Connect)
     split.run()

@@ -6,8 +6,8 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from helpers.resource_pair import AGREED, Disk, Node, ResourcePair
 
+from helpers.resource_pair import AGREED, Disk, Node, ResourcePair
 from pydrbd.model import effects
 from pydrbd.model.events import Connect, PacketReceived, Promote, SocketsReady
 from pydrbd.model.generation import GenerationIds, MdFlag
@@ -19,12 +19,15 @@ from pydrbd.state.node_state import Options
 GOOD = MdFlag.CONSISTENT | MdFlag.WAS_UP_TO_DATE
 FRESH = MdFlag(0)
 
+UUIDS = itertools.count(0x1000, 0x1000)
+"""One source for both nodes: two random identifiers are never the same."""
+
 
 def node(name: str, peer: str, sectors: int = 64, flags: MdFlag = FRESH, agreed: int = 0, **options: object) -> Node:
     ids = GenerationIds(0x10) if flags else GenerationIds()
     disk = Disk(sectors, [0] * 16, ids, flags, agreed)
     configured = Options(node_name=name, peer_name=peer, **options)  # type: ignore[arg-type]
-    return Node(name, disk, configured, itertools.count(0x1000, 0x1000))
+    return Node(name, disk, configured, UUIDS)
 
 
 def connect(castor: Node, pollux: Node) -> ResourcePair:

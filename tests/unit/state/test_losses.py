@@ -5,26 +5,28 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from helpers.resource_pair import Disk, Node, ResourcePair
 
+from helpers.resource_pair import Disk, Node, ResourcePair
 from pydrbd.model import effects
+from pydrbd.model.commands import Socket
 from pydrbd.model.effects import Gate, Reads, Replication
-from pydrbd.model.events import Connect, DiskFailed, Lost, MetadataFailed, PeerDiskFailed, Promote
+from pydrbd.model.events import Connect, Demote, DiskFailed, Lost, MetadataFailed, PeerDiskFailed, Promote
 from pydrbd.model.generation import GenerationIds, MdFlag
 from pydrbd.model.policies import OnIoError
 from pydrbd.model.refusals import Refusal
-from pydrbd.model.states import ConnectionState, DiskState, Role
+from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state.node_state import Options
 
 GOOD = MdFlag.CONSISTENT | MdFlag.WAS_UP_TO_DATE
 
 
 def make_pair(**options: object) -> ResourcePair:
+    uuids = itertools.count(0x1000, 0x1000)
     both = []
     for name in ("castor", "pollux"):
         disk = Disk(64, [0] * 8, GenerationIds(0x10), GOOD, 64)
         configured = Options(node_name=name, **options)  # type: ignore[arg-type]
-        both.append(Node(name, disk, configured, itertools.count(0x1000, 0x1000)))
+        both.append(Node(name, disk, configured, uuids))
     pair = ResourcePair(*both)
     for each in pair.nodes:
         each.attach()
@@ -174,3 +176,71 @@ def test_a_crashed_primary_with_the_only_new_writes_is_the_source(pair: Resource
     pair.run()
     assert pollux.disk.blocks[1] == 11
     assert any(said.rule == "crashed-self" for said in castor.said)
+
+
+def synced_alone(pair: ResourcePair) -> tuple[Node, Node]:
+    """Let castor write alone, and let the resync that follows end on pollux without castor hearing of it."""
+    castor, pollux = pair.nodes
+    pair.cut()
+    castor.write(1, 11)
+    pair.connect()
+    while pollux.disk.ids.current & ~1 != castor.disk.ids.current & ~1:
+        data = [found for found in pair.deliverable() if found[1] is Socket.DATA]
+        pair.deliver(*(data or pair.deliverable())[0])
+    assert castor.state.replication is ReplicationState.SYNC_SOURCE
+    pair.cut()
+    return castor, pollux
+
+
+def test_writes_after_a_resync_whose_end_was_missed_are_never_taken_for_old(pair: ResourcePair) -> None:
+    castor, pollux = synced_alone(pair)
+    castor.write(1, 12)
+    castor.command(Demote)
+    pollux.command(Promote)
+    pollux.write(2, 22)
+    pair.run()
+    assert castor.disk.blocks[1:3] == [12, 0]
+    assert pollux.disk.blocks[1:3] == [11, 22]
+    for each in pair.nodes:
+        assert each.state.connection is ConnectionState.STANDALONE
+        assert any("Split brain" in said.sentence for said in each.said)
+
+
+def test_a_target_that_took_over_may_stay_primary_when_its_source_missed_the_end(pair: ResourcePair) -> None:
+    castor, pollux = synced_alone(pair)
+    castor.command(Demote)
+    pollux.command(Promote)
+    pair.run()
+    assert any(said.rule == "target-finished-primary" for said in pollux.said)
+    assert pollux.state.role is Role.PRIMARY
+    assert castor.state.disk is pollux.state.disk is DiskState.UP_TO_DATE
+    assert castor.disk.blocks == pollux.disk.blocks
+
+
+def test_a_write_before_sync_uuid_waits_for_the_identifier_that_records_it(pair: ResourcePair) -> None:
+    castor, pollux = pair.nodes
+    castor.write(1, 11)
+    pair.crash(castor)
+    castor.attach()
+    castor.command(Promote)
+    castor.command(Connect)
+    pair.connect()
+    while castor.state.replication is not ReplicationState.WF_BITMAP_S:
+        pair.deliver(*pair.deliverable()[0])
+    castor.write(2, 22)
+    assert castor.at_gate
+    assert castor.disk.ids.bitmap == 0
+    pair.run()
+    assert not castor.at_gate
+    assert pollux.disk.blocks[1:3] == [11, 22]
+
+
+def test_an_exchange_of_bitmaps_that_does_not_end_is_given_up(pair: ResourcePair) -> None:
+    castor, _ = pair.nodes
+    pair.cut()
+    castor.write(1, 11)
+    pair.connect()
+    while castor.state.replication is not ReplicationState.WF_BITMAP_S:
+        pair.deliver(*pair.deliverable()[0])
+    castor.timer("bitmap")
+    assert not castor.in_link

@@ -1,8 +1,8 @@
 """Every control packet that two kernels exchanged is read, and written back to the same bytes."""
 
 import pytest
-from helpers.transcript import CONTROL, FIRST, dialogue, names
 
+from helpers.transcript import CONTROL, FIRST, dialogue, names
 from pydrbd.model.commands import Command
 from pydrbd.model.packets import Change, Sizes, State, StateChangeRequest, Uuids
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
@@ -13,7 +13,7 @@ AGREED = Agreed(101, 15)
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_control_packet_comes_out_as_it_went_in(name):
+def test_every_control_packet_comes_out_as_it_went_in(name: str) -> None:
     seen = 0
     for captured in dialogue(name):
         if captured.command in CONTROL | FIRST:
@@ -26,7 +26,7 @@ def test_every_control_packet_comes_out_as_it_went_in(name):
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_packet_has_the_header_that_the_kernel_gave_it(name):
+def test_every_packet_has_the_header_that_the_kernel_gave_it(name: str) -> None:
     for captured in dialogue(name):
         assert header_for(captured.command).value == captured.header
         if captured.command in CONTROL | FIRST:

@@ -12,7 +12,7 @@ from pydrbd.model.effects import AdoptSockets, RunHandler, SetSize, StopListenin
 from pydrbd.model.events import SocketsReady
 from pydrbd.model.packets import Protocol, Sizes, State, SyncParam, UuidFlag, Uuids
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
-from pydrbd.state import first_write, resync, roles
+from pydrbd.state import resync, roles
 from pydrbd.state.generations import plain
 from pydrbd.state.handshake.compatibility import own_protocol, protocol_refusal, sync_param_refusal
 from pydrbd.state.handshake.sizes import agreed_size, own_sizes
@@ -221,4 +221,3 @@ def _establish(turn: Turn, packet: State, peer_disk: DiskState, strategy: Strate
     turn.settle()
     turn.send_state()
     resync.send_bitmap(turn)
-    first_write.begin_if_held(turn)

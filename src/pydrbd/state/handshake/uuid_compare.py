@@ -83,9 +83,10 @@ class Finding:
         return Finding(self.kind.mirrored, rule, number, self.peer, self.own)
 
 
-_PAIRS = (
+PAIRS = (
     (("just-created-self", 20), ("just-created-peer", 30)),
     (("source-missed-finish", 34), ("target-peer-missed-finish", 35)),
+    (("source-missed-finish-peer-primary", 43), ("target-finished-primary", 43)),
     (("source-peer-missed-start", 36), ("target-missed-start", 37)),
     (("crashed-source-primary", 41), ("crashed-target-primary", 41)),
     (("crashed-self", 40), ("crashed-peer", 40)),
@@ -95,13 +96,15 @@ _PAIRS = (
     (("lost-sync-uuid-peer", 51), ("lost-sync-uuid-self", 71)),
     (("history-peer", 60), ("history-self", 80)),
 )
-_MIRRORED_RULES = {a[0]: b for a, b in _PAIRS} | {b[0]: a for a, b in _PAIRS}
+_MIRRORED_RULES = {a[0]: b for a, b in PAIRS} | {b[0]: a for a, b in PAIRS}
 RULES: dict[str, str] = {
     "just-created-both": "neither disk has ever held data",
     "just-created-self": "our disk has never held data",
     "just-created-peer": "the peer's disk has never held data",
     "source-missed-finish": "we were the source of a resync and missed its end",
     "target-peer-missed-finish": "we were the target of a resync and the peer missed its end",
+    "source-missed-finish-peer-primary": "we missed the end of a resync from us, and its target is Primary by now",
+    "target-finished-primary": "the peer missed the end of a resync to us, and we are Primary by now",
     "source-peer-missed-start": "we were to be the source of a resync; the peer did not write its new identifier",
     "target-missed-start": "we were to be the target of a resync; we did not write our new identifier",
     "same-generation": "both have the same data generation",
@@ -186,9 +189,9 @@ def _behind(own: GenerationIds, peer: GenerationIds) -> Finding | None:
 def _same_current(own: Side, peer: Side, *, resolve_conflicts: bool) -> Finding:
     """Tell equal generations apart: a resync whose end one side missed, a crash, or nothing at all (rules 34 to 42)."""
     if own.ids.bitmap and not peer.ids.bitmap:
-        return _missed_finish(own.ids, peer.ids)
+        return _missed_finish(own, peer)
     if peer.ids.bitmap and not own.ids.bitmap:
-        return _missed_finish(peer.ids, own.ids).mirrored
+        return _missed_finish(peer, own).mirrored
     if own.doubtful or peer.doubtful:
         return _after_crash(own, peer, resolve_conflicts=resolve_conflicts)
     if own.bits or peer.bits:
@@ -196,13 +199,18 @@ def _same_current(own: Side, peer: Side, *, resolve_conflicts: bool) -> Finding:
     return Finding(Kind.NO_SYNC, "same-generation", 40, own.ids, peer.ids)
 
 
-def _missed_finish(source: GenerationIds, target: GenerationIds) -> Finding:
-    """Say, from the source's side, at which end of a resync one of the two lost track (rules 34 and 36)."""
-    same_bitmap = plain(source.bitmap) == plain(target.history0)
-    if same_bitmap and plain(source.history0) == plain(target.history1):
-        mended = replace(source, bitmap=0, history0=source.bitmap, history1=source.history0)
-        return Finding(Kind.SOURCE_BITMAP, "source-missed-finish", 34, mended, target)
-    return Finding(Kind.SOURCE_BITMAP, "source-peer-missed-start", 36, source, target)
+def _missed_finish(source: Side, target: Side) -> Finding:
+    """Say, from the source's side, at which end of a resync one of the two lost track (rules 34, 36, 43)."""
+    ids, targets = source.ids, target.ids
+    same_bitmap = plain(ids.bitmap) == plain(targets.history0)
+    if not (same_bitmap and plain(ids.history0) == plain(targets.history1)):
+        return Finding(Kind.SOURCE_BITMAP, "source-peer-missed-start", 36, ids, targets)
+    mended = replace(ids, bitmap=0, history0=ids.bitmap, history1=ids.history0)
+    if target.role is Role.PRIMARY and source.role is not Role.PRIMARY:
+        # The target has everything, and the source has acknowledged nothing since under this identifier: the one that
+        # applications use may go on, where 8.4 would want a Primary to be target.
+        return Finding(Kind.TARGET_BITMAP, "source-missed-finish-peer-primary", 43, mended, targets)
+    return Finding(Kind.SOURCE_BITMAP, "source-missed-finish", 34, mended, targets)
 
 
 def _after_crash(own: Side, peer: Side, *, resolve_conflicts: bool) -> Finding:

@@ -59,14 +59,25 @@ def down(context: Context, resource: str, force: bool) -> None:
     for_each(context, resource, lambda name: stop(context, name, force=force))
 
 
+def leave(context: Context, resource: str) -> None:
+    """End the daemon for its successor: under an open device, which waits for it, or by taking the resource down."""
+    try:
+        ask(context, resource, "leave", wait_for_end=True)
+    except NotUpError:
+        context.resource(resource)
+    except VerbError:
+        # It has no device that could wait: the ordinary way, with the ordinary refusals.
+        stop(context, resource)
+
+
 @click.command()
 @resource_argument
 @click.pass_obj
 def restart(context: Context, resource: str) -> None:
-    """Take the resource down and up again."""
+    """Replace the daemon; what uses its device waits meanwhile. Without a device: down and up again."""
 
     def body(name: str) -> None:
-        stop(context, name)
+        leave(context, name)
         start(context, name)
 
     for_each(context, resource, body)

@@ -12,9 +12,9 @@ from pathlib import Path
 BY_RESOURCE = Path("/dev/drbd/by-res")
 
 
-def names_of(resource: str, configured: str, folder: Path = BY_RESOURCE) -> tuple[Path, ...]:
+def names_of(resource: str, configured: str, folder: Path | None = None) -> tuple[Path, ...]:
     """Return the names that a resource's device has besides its own."""
-    return (Path(configured), folder / resource)
+    return (Path(configured), (folder or BY_RESOURCE) / resource)
 
 
 def make(names: tuple[Path, ...], device: str) -> list[str]:

@@ -21,10 +21,11 @@ SYS = Path("/sys")
 
 @dataclass(frozen=True, slots=True)
 class Opener:
-    """One who has the device open. `pid` 0 is the kernel; `how` is the end of "it is ..." or "held by ..."."""
+    """One who has the device open, `how` in words. `pid` 0: no process. `mounted_on`: where, if that is how."""
 
     pid: int
     how: str
+    mounted_on: str = ""
 
     def __str__(self) -> str:
         return self.how
@@ -73,7 +74,7 @@ def _mounts(number: str, processes: list[int], proc: Path) -> Iterator[Opener]:
             words = line.split()
             if len(words) > 4 and words[2] == number:
                 places.add(words[4].encode().decode("unicode_escape"))
-    yield from (Opener(0, f"mounted on {place}") for place in sorted(places))
+    yield from (Opener(0, f"mounted on {place}", place) for place in sorted(places))
 
 
 def _stacked(number: str, sys: Path) -> Iterator[Opener]:

@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,23 @@ from pydrbd.node.chronicle.decisions import Chronicle
 from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
 from pydrbd.node.export_socket import ExportSocket
 from pydrbd.node.handlers import Handlers
+from pydrbd.node.kernel_device import KernelDevice
 from pydrbd.node.link.connector import Endpoint, Terms
 from pydrbd.node.link.peer_link import INTERNAL_TOKEN, PeerLink
 from pydrbd.node.performer import Performer
 from pydrbd.node.process import EXIT_INVALID, Readiness, StartError
 from pydrbd.node.resync_pacer import ResyncPacer, limits_of
 from pydrbd.node.rules import fresh_state, wire_protocol
+from pydrbd.node.take_over import take_over
 from pydrbd.state.machine import step
 
 log = logging.getLogger(__name__)
 
 POOL_BYTES = 64 << 20
 REQUESTS = 1024
+SECTOR_BYTES = 512
+TAKE_OVER_S = 5.0
+"""Whoever waits for our start waits so long for the device of a killed daemon, too."""
 IO_WAYS = {"": Io.AUTO, "auto": Io.AUTO, "uring": Io.URING, "threads": Io.THREADS}
 
 
@@ -68,12 +73,13 @@ class Daemon:
         self._link = PeerLink(self._engine, terms(view), view.resource.net, self._post)
         self._disk = Attachment(view, self._engine, places.state)
         self._export = ExportSocket(places.run / "nbd.sock", self._engine.export_client, self._clients)
+        self._device = KernelDevice(view, places.run, self._serve_device, self._on_openers)
         self._handlers = Handlers(view, places.configuration)
         self._translator = Translator(self._link.decode, new_uuid, self._bits_set)
         self._performer = Performer(fresh_state(view), step, self._doers())
         self._pacer = ResyncPacer(limits_of(view), self._engine.counters, self._engine.resync_rate, self._is_resyncing)
         self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
-        self._verbs = Verbs(view.resource.name, self._performer, self._status)
+        self._verbs = Verbs(view.resource.name, self._performer, self._status, self._device, self._leave)
         self._admin = AdminSocket(places.run / "control.sock", self._verbs.answer)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._progress: Progress | None = None
@@ -108,7 +114,9 @@ class Daemon:
         except OSError as error:
             raise StartError(f"{self._view.resource.name}: {error.strerror}", EXIT_INVALID) from error
         self._engine.start(self._on_fact)
-        await self._settle(await self._disk.attach(), performing)
+        attached = await self._disk.attach()
+        self._device.identify(attached.device_uuid)
+        await self._settle(attached, performing)
         if not self._performer.state.has_disk:
             raise StartError(f"{self._view.resource.name}: {self._last_error or 'the disk was refused'}", EXIT_INVALID)
         await self._settle(events.Connect(INTERNAL_TOKEN), performing)
@@ -119,6 +127,14 @@ class Daemon:
         except OSError as error:
             raise StartError(f"{self._view.resource.name}: {error.strerror}") from error
         log.info("up, with %s, pid %d", self._engine.io_name, os.getpid())
+        await self._take_over(performing)
+
+    async def _take_over(self, performing: asyncio.Future[None]) -> None:
+        """Go on where a killed daemon was; a take-over that has to wait does so behind our back."""
+        taking = asyncio.ensure_future(take_over(self._device, self._performer, self._verbs))
+        self._telling.add(taking)
+        taking.add_done_callback(self._telling.discard)
+        await asyncio.wait({taking, performing}, timeout=TAKE_OVER_S, return_when=asyncio.FIRST_COMPLETED)
 
     async def _settle(self, event: events.Event, performing: asyncio.Future[None]) -> None:
         """Give the rules an event and return when all that follows is done. Raises what ended the performer."""
@@ -133,6 +149,9 @@ class Daemon:
         self._pacer.stop()
         for timer in self._timers.values():
             timer.cancel()
+        for task in self._telling:
+            task.cancel()
+        await self._device.close()
         await self._export.close()
         await self._link.stop_listening()
         self._engine.stop()
@@ -164,12 +183,28 @@ class Daemon:
             event = self._translator.to_event(fact)
         except ValueError as error:
             event = events.PacketReceived(Malformed(str(error)), self._bits_set())
+        if isinstance(event, events.ClientsChanged):
+            event = replace(event, clients=event.clients + len(self._device.openers))
         if fact.type is FactType.DISK_FAILED:
             self._disk.failed = True
         self._post(event)
 
     def _clients(self) -> int:
         return self._engine.counters().clients
+
+    def _serve_device(self, fd: int, in_transmission: bool) -> None:
+        self._engine.export_device(fd, in_transmission=in_transmission)
+
+    def _on_openers(self) -> None:
+        self._post(events.ClientsChanged(self._clients() + len(self._device.openers)))
+
+    def _leave(self) -> bool:
+        """End, with the device in place for the next daemon. Not while an NBD client would lose its connection."""
+        if self._device.attached is None or self._clients():
+            return False
+        log.warning("leaving %s to the next daemon", self._device.attached.path)
+        self._exit.set()
+        return True
 
     def _is_resyncing(self) -> bool:
         return self._performer.state.replication in RESYNC_STATES
@@ -187,6 +222,7 @@ class Daemon:
                 _now_ms(),
                 self._progress,
                 self._engine.io_name,
+                self._device.as_data(),
                 given_up=self._chronicle.given_up(self._performer.state),
                 why=self._chronicle.why(self._performer.state, self._bits_set()),
             )
@@ -196,6 +232,7 @@ class Daemon:
         while True:
             await asyncio.sleep(SAMPLE_MS / 1000)
             self._look_at_progress()
+            await self._device.look_now_and_then()
 
     def _look_at_progress(self) -> None:
         left = self._bits_set()
@@ -265,8 +302,10 @@ class Daemon:
     async def _open_export(self, _: effects.OpenExport) -> None:
         await self._engine.export_open(self._view.resource.name, read_only=False)
         self._export.open()
+        await self._device.appear(self._size_sectors() * SECTOR_BYTES)
 
     async def _close_export(self, _: effects.CloseExport) -> None:
+        await self._device.vanish()
         await self._export.close()
         await self._engine.export_close()
 

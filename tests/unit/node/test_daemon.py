@@ -3,57 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fakes.fake_core import CONSTANTS, FakeLib, fake_binding
+from fakes.daemon_node import Node
+from fakes.fake_core import CONSTANTS, FakeLib
 from fakes.loop import run
-from fakes.resource import create_metadata, view_of, write_configuration
-from pydrbd.node.daemon import Daemon, Places
+from pydrbd.node.daemon import Daemon
 from pydrbd.node.process import Readiness, StartError
-
-
-class Node:
-    """A daemon under test."""
-
-    def __init__(self, directory: Path, *, metadata: bool = True) -> None:
-        self.configuration = write_configuration(directory)
-        self.view = view_of(self.configuration)
-        self.places = Places(self.configuration, directory / "run", directory / "state")
-        self.places.run.mkdir()
-        self.places.state.mkdir()
-        self.metadata = create_metadata(self.view, self.places.state) if metadata else None
-        binding, self.lib = fake_binding()
-        self.binding = binding
-
-    async def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
-        reader, writer = await asyncio.open_unix_connection(str(self.places.run / "control.sock"))
-        writer.write(json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n")
-        reply = json.loads(await reader.readline())
-        writer.close()
-        return dict(reply)
-
-    async def live(self, body: Callable[[], Awaitable[None]]) -> None:
-        """Run the daemon, and `body` while it is up; the daemon has to end by itself afterwards."""
-        daemon = Daemon(self.view, self.places, self.binding)
-        reader, writer = os.pipe()
-        running = asyncio.ensure_future(daemon.run(Readiness(writer)))
-        word = await asyncio.get_running_loop().run_in_executor(None, os.read, reader, 1000)
-        os.close(reader)
-        assert json.loads(word)["exit"] == 0
-        try:
-            await body()
-            await asyncio.wait_for(running, 5)
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
 
 def playing(tmp_path: Path, body: Callable[[Node, FakeLib], Awaitable[None]]) -> Node:

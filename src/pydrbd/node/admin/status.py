@@ -43,6 +43,8 @@ class Snapshot:
     now_ms: int
     progress: Progress | None = None
     io_name: str = ""
+    device: Json | None = None
+    """The kernel device: kind, path, size in KiB, who has it open; or the problem with it."""
     given_up: Json = field(default_factory=lambda: {"given-up": None, "split-brain": None})
     """Why the peer was given up, if it was (`Chronicle.given_up`)."""
     why: tuple[str, ...] = ()
@@ -93,7 +95,7 @@ def _device(snapshot: Snapshot) -> Json:
         "bm-writes": counters.bm_writes,
         "upper-pending": counters.upper_pending,
         "lower-pending": counters.lower_pending,
-    }
+    } | ({} if snapshot.device is None else {"kernel-device": snapshot.device})
 
 
 def _connection(snapshot: Snapshot) -> Json:
@@ -241,6 +243,8 @@ def _put_device(out: _Wrapped, device: Json, *, verbose: bool, statistics: bool)
     if verbose:
         out.put(indent, " quorum:yes")
         out.put(indent, f" open:{'yes' if device['open'] else 'no'}")
+    if verbose and "kernel-device" in device:
+        _put_kernel_device(out, device["kernel-device"])
     if statistics:
         out.end_line()
         names = ["size", "read", "written", "al-writes", "bm-writes", "upper-pending", "lower-pending"]
@@ -250,6 +254,18 @@ def _put_device(out: _Wrapped, device: Json, *, verbose: bool, statistics: bool)
             out.put(6, " al-suspended:no")
             out.put(6, " blocked:no")
     out.end_line()
+
+
+def _put_kernel_device(out: _Wrapped, device: Json) -> None:
+    out.end_line()
+    if "problem" in device:
+        out.put(6, f" kernel-device:none ({device['problem']})")
+        return
+    for word in (f"kernel-device:{device['path']}", f"attach:{device['kind']}", f"reconnects:{device['reconnects']}"):
+        out.put(6, f" {word}")
+    for opener in device["openers"]:
+        out.end_line()
+        out.put(6, f" open-by:{opener}")
 
 
 def _put_connection(out: _Wrapped, connection: Json, *, verbose: bool, statistics: bool) -> None:

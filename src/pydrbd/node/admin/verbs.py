@@ -10,10 +10,11 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydrbd.model import effects, events
 from pydrbd.model.events import Event
+from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
 from pydrbd.node.admin.admin_socket import EXIT_OK, EXIT_USAGE, Reply, Request
 from pydrbd.node.admin.status import Json, as_text
@@ -24,6 +25,8 @@ from pydrbd.state.node_state import NodeState
 EXIT_TIMED_OUT = 5
 """drbdsetup's, of `wait-connect` and `wait-sync`."""
 EXIT_UNFINISHED = 20
+EXIT_WITHOUT_DEVICE = 20
+EXIT_NO_DEVICE = 10
 DEADLINE_S = 60.0
 DOWN_DEADLINE_S = 120.0
 SYNC_STATES = frozenset(
@@ -60,6 +63,7 @@ class Command:
         return self.event(token=token, **arguments, **dict(self.fixed), **drawn)
 
 
+_TAKES_THE_DEVICE = frozenset({"secondary", "down"})
 _FORCE = frozenset({"force"})
 COMMANDS: dict[str, Command] = {
     "primary": Command(events.Promote, _FORCE | {"human", "timeout_expired"}, draws_uuid=True),
@@ -83,13 +87,34 @@ def is_settled(state: NodeState) -> bool:
     return state.established and state.replication not in SYNC_STATES and not is_due
 
 
+class Device(Protocol):
+    """What the verbs need of the kernel device (`KernelDevice`)."""
+
+    by_force: bool
+    problem: str
+    openers: list[Any]
+
+    async def look(self) -> None:
+        """Find out who has it open now."""
+
+
 class Verbs:
     """Answers requests."""
 
-    def __init__(self, resource: str, performer: Performer, status: Callable[[], Json]) -> None:
+    def __init__(
+        self,
+        resource: str,
+        performer: Performer,
+        status: Callable[[], Json],
+        device: Device,
+        leave: Callable[[], bool],
+    ) -> None:
+        """`leave` ends the daemon with its device in place; False: there is none, or others would notice."""
         self._resource = resource
         self._performer = performer
         self._status = status
+        self._device = device
+        self._leave = leave
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._lookups: dict[str, Callable[[Request], Awaitable[Reply]]] = {
@@ -100,6 +125,7 @@ class Verbs:
             "dstate": self._on_dstate,
             "wait-connect": self._on_wait_connect,
             "wait-sync": self._on_wait_sync,
+            "leave": self._on_leave,
         }
 
     async def answer(self, request: Request) -> Reply:
@@ -119,13 +145,25 @@ class Verbs:
         """Give a command to the rules and wait for their answer. Raises `ValueError` for a wrong argument."""
         token = next(self._tokens)
         event = command.build(token, arguments)
+        if verb in _TAKES_THE_DEVICE:
+            # Who has the device open may change at any time; the rules refuse by what is known now.
+            await self._device.look()
+            self._device.by_force = bool(arguments.get("force"))
+        reply = await self._answer_to(token, event, verb, command.deadline_s)
+        if verb == "primary" and reply.exit == EXIT_OK and self._device.problem:
+            return Reply(
+                EXIT_WITHOUT_DEVICE, f"{self._resource}: Primary, but without a device: {self._device.problem}"
+            )
+        return reply
+
+    async def _answer_to(self, token: int, event: Event, verb: str, deadline_s: float) -> Reply:
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[token] = answered
         try:
             self._performer.post(event)
-            return await asyncio.wait_for(answered, command.deadline_s)
+            return await asyncio.wait_for(answered, deadline_s)
         except TimeoutError:
-            sentence = f"{self._resource}: {verb} has not finished after {command.deadline_s:.0f} s; it goes on"
+            sentence = f"{self._resource}: {verb} has not finished after {deadline_s:.0f} s; it goes on"
             return Reply(EXIT_UNFINISHED, sentence)
         finally:
             del self._waiting[token]
@@ -138,13 +176,17 @@ class Verbs:
         if effect.refusal is None:
             waiting.set_result(Reply(EXIT_OK, text=effect.text))
         else:
-            more = f" ({effect.text})" if effect.text else ""
+            text = effect.text
+            if effect.refusal is Refusal.HELD_OPEN and not text:
+                text = ", ".join(str(opener) for opener in self._device.openers)
+            more = f" ({text})" if text else ""
             sentence = f"{self._resource}: State change failed: {effect.refusal.sentence}{more}"
             waiting.set_result(Reply(effect.refusal.exit_code, sentence))
 
     # --- looking up --------------------------------------------------------------------------------------------------
 
     async def _on_status(self, request: Request) -> Reply:
+        await self._device.look()
         data = self._status()
         verbose, statistics = bool(request.arguments.get("verbose")), bool(request.arguments.get("statistics"))
         return Reply(text=as_text(data, verbose=verbose, statistics=statistics), data=data)
@@ -162,6 +204,11 @@ class Verbs:
     async def _on_dstate(self, _: Request) -> Reply:
         state = self._state
         return Reply(text=f"{state.disk}/{state.peer_disk}\n")
+
+    async def _on_leave(self, _: Request) -> Reply:
+        if self._leave():
+            return Reply()
+        return Reply(EXIT_NO_DEVICE, f"{self._resource}: there is no device to leave to another daemon")
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 

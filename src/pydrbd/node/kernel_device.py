@@ -1,0 +1,221 @@
+"""The kernel device of the resource: there while it is Primary, and while the daemon is being replaced.
+
+Everything that may block in the kernel runs in a thread of its own (`device.kind`). What must hold: the export is open
+before the device is made and until it is gone, for its last pages go through it. A device that a killed daemon left is
+taken over if it is whole, else cleared away before a new one is made. Failing to make one does not undo a promotion:
+the NBD socket is there in any case, and `problem` says what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydrbd.config.description import ResourceView
+from pydrbd.device import freeze, links, openers
+from pydrbd.device.choice import by_name, choose, kinds
+from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Kind, Made, Wish
+from pydrbd.device.openers import Opener
+from pydrbd.device.state_file import StateFile
+from pydrbd.node.export_socket import ExportSocket
+
+log = logging.getLogger(__name__)
+
+BUSY_S = 2.0
+"""So long a mere look (udev, blkid) may hold the device open before it is taken away all the same."""
+POLL_S = 0.1
+LOOK_S = 5.0
+"""How often we look who has it open, unasked: /proc is read for it."""
+
+Result = TypeVar("Result")
+
+
+class KernelDevice:
+    """One volume's device. `hand_over` gives a socket to the engine; the second argument: it is in transmission."""
+
+    def __init__(
+        self, view: ResourceView, run: Path, hand_over: Callable[[int, bool], None], on_openers: Callable[[], None]
+    ) -> None:
+        self._view = view
+        self._volume = view.local.volumes[0]
+        self._run = run
+        self._hand_over = hand_over
+        self._on_openers = on_openers
+        self._server = ExportSocket(run / "device.sock", self._on_connection, lambda: 0)
+        self._state_file = StateFile(run)
+        self._kinds = kinds()
+        self._thread = ThreadPoolExecutor(1, "device")
+        self._identifier = ""
+        self._connections = 0
+        self._looked = 0.0
+        self.attached: Attached | None = None
+        self.openers: list[Opener] = []
+        self.problem = ""
+        """Why there is no device, in one sentence, if there should be one."""
+        self.by_force = False
+        """The next `vanish` has been told that it may take the device from who has it open."""
+
+    def identify(self, device_uuid: int) -> None:
+        """Say which disk this is, before anything else."""
+        self._identifier = f"pydrbd:{self._view.resource.name}:{device_uuid:016x}"
+
+    def leftover(self) -> Attached | None:
+        """Return the device that the last daemon left when it ended."""
+        return self._state_file.load()
+
+    async def appear(self, size_bytes: int) -> None:
+        """Make the device, or take the leftover one over. Raises nothing: see `problem`."""
+        self.problem, self.by_force, self._connections = "", False, 0
+        try:
+            kind = await self._do(lambda: choose(self._view.resource.attach, self._kinds))
+            if kind.name == "none" and self.leftover() is None:
+                return
+            # Not before it is known that there will be a device: a socket that nobody serves confuses whoever looks.
+            self._server.open()
+            wish = self._wish(size_bytes)
+            made = await self._do(lambda: self._make(kind, wish))
+        except (DeviceError, OSError) as error:
+            self.problem = str(error)
+            log.error("there is no device: %s; the NBD socket %s serves", error, self._run / "nbd.sock")
+            await self._server.close()
+            return
+        if made is None:
+            await self._server.close()
+            return
+        self._adopt(made)
+
+    async def vanish(self) -> None:
+        """Take the device away. Who has it open, after a while or by force, gets errors. Raises nothing."""
+        device = self.attached
+        if device is None:
+            return
+        wish = self._wish(device.size_bytes)
+        try:
+            await self._do(lambda: self._take_away(wish, device, force=self.by_force))
+        except (DeviceError, OSError) as error:
+            log.error("%s is not gone whole: %s", device.path, error)
+        else:
+            log.info("%s is gone", device.path)
+        links.remove(self._names(), device.path)
+        self._state_file.remove()
+        await self._server.close()
+        self.attached = None
+        self._set_openers([])
+
+    async def abandon(self) -> None:
+        """Clear away what the last daemon left and we may not serve: its users get errors."""
+        device = self.leftover()
+        if device is None:
+            return
+        kind, wish = by_name(device.kind, self._kinds), self._wish(device.size_bytes)
+        if kind is not None:
+            try:
+                await self._do(lambda: kind.clear(wish))
+            except (DeviceError, OSError) as error:
+                log.error("%s is not gone whole: %s", device.path, error)
+        links.remove(self._names(), device.path)
+        self._state_file.remove()
+
+    async def look(self) -> None:
+        """Find out who has it open now."""
+        device = self.attached
+        if device is None:
+            return
+        # In a thread of its own: the other one may be waiting in the kernel.
+        found = await asyncio.to_thread(openers.openers_of, device.path)
+        self._looked = asyncio.get_running_loop().time()
+        if device is self.attached:
+            self._set_openers(found)
+
+    async def look_now_and_then(self) -> None:
+        """Look, if that was long ago."""
+        if asyncio.get_running_loop().time() - self._looked > LOOK_S:
+            await self.look()
+
+    async def close(self) -> None:
+        """Let go of everything here, as a crash would: the device stays for the next daemon."""
+        await self._server.close()
+        self._thread.shutdown(wait=False)
+
+    def as_data(self) -> dict[str, Any] | None:
+        """Return what status shows; None: there is no device and should be none."""
+        if self.attached is None:
+            return {"problem": self.problem} if self.problem else None
+        return {
+            "kind": self.attached.kind,
+            "path": self.attached.path,
+            "size": self.attached.size_bytes // 1024,
+            "openers": [str(opener) for opener in self.openers],
+            "reconnects": max(0, self._connections - 1),
+        }
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _do(self, body: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, body)
+
+    def _wish(self, size_bytes: int) -> Wish:
+        return Wish(self._view.resource.name, self._identifier, size_bytes, self._volume.minor, self._run)
+
+    def _names(self) -> tuple[Path, ...]:
+        return links.names_of(self._view.resource.name, self._volume.device)
+
+    def _on_connection(self, fd: int) -> None:
+        self._connections += 1
+        self._hand_over(fd, False)
+
+    def _make(self, kind: Kind, wish: Wish) -> Made | None:
+        leftover = self.leftover()
+        if leftover is not None:
+            old = by_name(leftover.kind, self._kinds)
+            if old is not None and old.name == kind.name and (made := old.take_over(wish, leftover)) is not None:
+                log.info("%s is taken over from the last daemon", leftover.path)
+                return made
+            log.warning("%s of the last daemon is not what is wanted now; it goes", leftover.path)
+            if old is not None:
+                old.clear(wish)
+            self._state_file.remove()
+        return None if kind.name == "none" else kind.attach(wish)
+
+    def _adopt(self, made: Made) -> None:
+        device = made.device
+        self._state_file.save(device)
+        if made.served_fd is not None:
+            self._connections += 1
+            self._hand_over(made.served_fd, True)
+        for trouble in links.make(self._names(), device.path):
+            log.warning("%s", trouble)
+        self.attached = device
+        log.info("%s, %d KiB, is the device (attach %s)", device.path, device.size_bytes // 1024, device.kind)
+
+    def _take_away(self, wish: Wish, device: Attached, *, force: bool) -> None:
+        kind = by_name(device.kind, self._kinds)
+        if kind is None:
+            return
+        deadline = time.monotonic() + BUSY_S
+        while not force:
+            try:
+                kind.detach(wish, device, force=False)
+            except DeviceBusyError as error:
+                force = time.monotonic() > deadline
+                if force:
+                    log.warning("%s; it goes all the same", error)
+                time.sleep(POLL_S)
+            else:
+                return
+        places = [opener.mounted_on for opener in openers.openers_of(device.path) if opener.mounted_on]
+        frozen = freeze.freeze(places)
+        try:
+            kind.detach(wish, device, force=True)
+        finally:
+            freeze.thaw(frozen)
+
+    def _set_openers(self, found: list[Opener]) -> None:
+        if found != self.openers:
+            self.openers = found
+            self._on_openers()

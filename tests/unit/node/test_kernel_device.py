@@ -1,0 +1,225 @@
+"""The daemon and its kernel device, which is a fake: when it appears and goes, who holds it, what a successor does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.daemon_node import Node
+from fakes.fake_core import FakeLib
+from fakes.loop import run
+from fakes.resource import view_of
+from pydrbd.device import links, openers
+from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Made, Wish
+from pydrbd.device.openers import Opener
+from pydrbd.device.state_file import StateFile
+from pydrbd.node import kernel_device, take_over
+
+
+class FakeKind:
+    """A kind that keeps a list of what it was asked."""
+
+    name = "fuse"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.busy = 0
+        self.broken = ""
+        self.whole = True
+
+    def missing(self) -> str | None:
+        return None
+
+    def attach(self, wish: Wish) -> Made:
+        self.asked.append("attach")
+        if self.broken:
+            raise DeviceError(self.broken)
+        assert wish.server.is_socket()
+        return Made(Attached(self.name, "/dev/fake0", wish.size_bytes, wish.identifier))
+
+    def take_over(self, wish: Wish, device: Attached) -> Made | None:
+        self.asked.append("take over")
+        return Made(device) if self.whole and device.identifier == wish.identifier else None
+
+    def detach(self, _wish: Wish, device: Attached, *, force: bool) -> None:
+        self.asked.append("force" if force else "detach")
+        if not force and self.busy:
+            self.busy -= 1
+            raise DeviceBusyError(f"{device.path} is held open")
+
+    def clear(self, _wish: Wish) -> None:
+        self.asked.append("clear")
+
+
+@pytest.fixture
+def kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeKind:
+    made = FakeKind()
+    monkeypatch.setattr(kernel_device, "kinds", lambda: (made,))
+    monkeypatch.setattr(links, "BY_RESOURCE", tmp_path / "by-res")
+    monkeypatch.setattr(kernel_device, "BUSY_S", 0.1)
+    monkeypatch.setattr(take_over, "PEER_S", 0.01)
+    return made
+
+
+@pytest.fixture
+def held_by(monkeypatch: pytest.MonkeyPatch) -> list[Opener]:
+    found: list[Opener] = []
+    monkeypatch.setattr(openers, "openers_of", lambda _: list(found))
+    return found
+
+
+def fuse_node(directory: Path, *, fresh: bool = True) -> Node:
+    node = Node(directory, metadata=fresh, again=not fresh)
+    if fresh:
+        text = node.configuration.read_text().replace("protocol = C", "protocol = C\n  attach = fuse")
+        node.configuration.write_text(text.replace("/dev/nb0", str(directory / "nb0")))
+        node.view = view_of(node.configuration)
+    return node
+
+
+def playing(node: Node, body: Callable[[Node, FakeLib], Awaitable[None]]) -> None:
+    run(node.live(lambda: body(node, node.lib)))
+
+
+def device_of(status: dict[str, Any]) -> dict[str, Any]:
+    return dict(status["data"]["devices"][0].get("kernel-device", {}))
+
+
+def test_it_appears_with_the_role_and_goes_with_it(tmp_path: Path, kind: FakeKind, held_by: list[Opener]):
+    link = tmp_path / "nb0"
+
+    async def body(node: Node, lib: FakeLib) -> None:
+        assert device_of(await node.ask("status")) == {}
+        assert (await node.ask("primary", force=True))["exit"] == 0
+        assert str(link.readlink()) == "/dev/fake0"
+        status = await node.ask("status", verbose=True)
+        assert device_of(status)["path"] == "/dev/fake0"
+        assert "kernel-device:/dev/fake0 attach:fuse" in status["text"]
+        reader, writer = await asyncio.open_unix_connection(str(node.places.run / "device.sock"))
+        await asyncio.sleep(0.02)
+        ((_, fd, in_transmission),) = [call for call in lib.calls if call[0] == "core_export_device"]
+        assert in_transmission == 0
+        lib.taken_fds.append(fd)
+        writer.close()
+        assert (await node.ask("secondary"))["exit"] == 0
+        assert not link.is_symlink()
+        assert not (node.places.run / "device.sock").exists()
+        assert (await node.ask("down"))["exit"] == 0
+        del reader
+
+    playing(fuse_node(tmp_path), body)
+    assert not held_by
+    assert kind.asked == ["attach", "detach"]
+
+
+def test_who_holds_it_open_is_named_and_keeps_the_role(tmp_path: Path, kind: FakeKind, held_by: list[Opener]):
+    async def body(node: Node, _lib: FakeLib) -> None:
+        await node.ask("primary", force=True)
+        held_by[:] = [Opener(0, "mounted on /opt", "/nowhere"), Opener(42, "mysqld (pid 42)")]
+        refused = await node.ask("secondary")
+        assert refused["exit"] == 11
+        assert refused["sentence"] == (
+            "drbd0: State change failed: Device is held open by someone (mounted on /opt, mysqld (pid 42))"
+        )
+        assert (await node.ask("down"))["exit"] == 11
+        assert device_of(await node.ask("status"))["openers"] == ["mounted on /opt", "mysqld (pid 42)"]
+        assert (await node.ask("secondary", force=True))["exit"] == 0
+        await node.ask("down")
+
+    playing(fuse_node(tmp_path), body)
+    assert kind.asked == ["attach", "force"]
+
+
+def test_one_who_only_looks_does_not_hold_it(tmp_path: Path, kind: FakeKind, held_by: list[Opener]):
+    async def body(node: Node, _lib: FakeLib) -> None:
+        await node.ask("primary", force=True)
+        kind.busy = 1
+        assert (await node.ask("down"))["exit"] == 0
+
+    playing(fuse_node(tmp_path), body)
+    assert not held_by
+    assert kind.asked == ["attach", "detach", "detach"]
+
+
+def test_a_promotion_without_its_device_says_so_and_serves_the_socket(
+    tmp_path: Path, kind: FakeKind, held_by: list[Opener]
+):
+    async def body(node: Node, _lib: FakeLib) -> None:
+        kind.broken = "losetup failed: no free loop device"
+        said = await node.ask("primary", force=True)
+        assert said["exit"] == 20
+        assert said["sentence"] == "drbd0: Primary, but without a device: losetup failed: no free loop device"
+        assert (await node.ask("role"))["text"].startswith("Primary")
+        assert (node.places.run / "nbd.sock").is_socket()
+        assert device_of(await node.ask("status")) == {"problem": "losetup failed: no free loop device"}
+        await node.ask("down")
+
+    playing(fuse_node(tmp_path), body)
+    assert not held_by
+
+
+def leave_primary(directory: Path) -> None:
+    """Let a daemon end as Primary with its device in place."""
+
+    async def body(node: Node, _lib: FakeLib) -> None:
+        await node.ask("primary", force=True)
+        assert (await node.ask("leave"))["exit"] == 0
+
+    playing(fuse_node(directory), body)
+
+
+def test_a_successor_becomes_primary_and_takes_the_device_over(tmp_path: Path, kind: FakeKind, held_by: list[Opener]):
+    leave_primary(tmp_path)
+
+    async def body(node: Node, _lib: FakeLib) -> None:
+        assert (await node.ask("role"))["text"] == "Primary/Unknown\n"
+        assert (await node.ask("down"))["exit"] == 0
+
+    playing(fuse_node(tmp_path, fresh=False), body)
+    assert not held_by
+    assert kind.asked == ["attach", "take over", "detach"]
+    assert StateFile(tmp_path / "run").load() is None
+
+
+def test_a_device_that_is_not_whole_is_made_anew(tmp_path: Path, kind: FakeKind, held_by: list[Opener]):
+    leave_primary(tmp_path)
+    kind.whole = False
+
+    async def body(node: Node, _lib: FakeLib) -> None:
+        assert (await node.ask("role"))["text"] == "Primary/Unknown\n"
+        await node.ask("down")
+
+    playing(fuse_node(tmp_path, fresh=False), body)
+    assert not held_by
+    assert kind.asked == ["attach", "take over", "clear", "attach", "detach"]
+
+
+def test_who_may_not_be_primary_any_more_clears_the_device_away(
+    tmp_path: Path, kind: FakeKind, held_by: list[Opener], monkeypatch: pytest.MonkeyPatch
+):
+    leave_primary(tmp_path)
+    monkeypatch.setattr(take_over, "PATIENCE_S", 0.05)
+    monkeypatch.setitem(take_over.COMMANDS, "primary", take_over.COMMANDS["resume-sync"])  # refused: it is not paused
+
+    async def body(node: Node, _lib: FakeLib) -> None:
+        assert (await node.ask("role"))["text"] == "Secondary/Unknown\n"
+        await node.ask("down")
+
+    playing(fuse_node(tmp_path, fresh=False), body)
+    assert not held_by
+    assert kind.asked == ["attach", "clear"]
+    assert not (tmp_path / "nb0").is_symlink()
+
+
+def test_without_a_device_there_is_nothing_to_leave(tmp_path: Path, kind: FakeKind, held_by: list[Opener]):
+    async def body(node: Node, _lib: FakeLib) -> None:
+        assert (await node.ask("leave"))["exit"] == 10
+        await node.ask("down")
+
+    playing(fuse_node(tmp_path), body)
+    assert not held_by
+    assert kind.asked == []

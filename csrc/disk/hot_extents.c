@@ -128,10 +128,43 @@ static uint32_t pages_to_write(struct core_engine *engine, uint64_t pages[ACTIVI
     return count;
 }
 
+static void go_on(struct core_engine *engine);
+
+static void data_flushed(struct io_op *op, int32_t result)
+{
+    struct hot_extents *hot = CONTAINER_OF(op, struct hot_extents, op);
+    struct core_engine *engine = hot->engine;
+    if (result < 0) {
+        hot->busy = false;
+        disk_failed(engine, CORE_DISK_FLUSH, 0, result);
+    } else {
+        hot->prepared = true;
+        go_on(engine);
+    }
+    disk_end(engine);
+}
+
+/* The peer's writes of an extent that leaves are durable, or the transfer log would hold it.  Ours may lie in the
+ * disk's cache: were they lost, nothing would say any more that the replicas may differ there. */
+static bool flush_data_first(struct core_engine *engine)
+{
+    struct hot_extents *hot = &engine->hot;
+    if (hot->flushed || hot->evicted_count == 0 || engine->disk.config.flush == 0)
+        return false;
+    hot->flushed = true;
+    hot->prepared = false;
+    hot->op.done = data_flushed;
+    disk_begin(engine);
+    io_flush(engine->io, &hot->op, engine->disk.config.data_fd);
+    return true;
+}
+
 static void go_on(struct core_engine *engine)
 {
     struct hot_extents *hot = &engine->hot;
     uint64_t pages[ACTIVITY_LOG_UPDATES];
+    if (flush_data_first(engine))
+        return;
     if (bitmap_pages_busy(&engine->pages))
         return; /* a batch under way may hold an older copy of a page: wait for its end */
     uint32_t count = pages_to_write(engine, pages);
@@ -176,6 +209,7 @@ void hot_extents_pump(struct core_engine *engine)
     if (!activity_log_wants_transaction(engine->disk.log))
         return;
     hot->busy = hot->prepared = true;
+    hot->flushed = false;
     activity_log_prepare(engine->disk.log, hot->block, &hot->offset_bytes, hot->evicted, &hot->evicted_count);
     go_on(engine);
 }

@@ -2,9 +2,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Order of one transaction: the bitmap pages of the evicted extents, durable; then the transaction, durable; then the
- * writes that wait.  Power lost before the transaction: the old set is in force and no waiting write has begun.  After
- * it: the new set is. */
+ * Order of one transaction: the data of the evicted extents, durable, and their bitmap pages; then the transaction,
+ * durable; then the writes that wait.  Power lost before the transaction: the old set is in force and no waiting write
+ * has begun.  After it: the new set is. */
 #ifndef CSRC_HOT_EXTENTS_H
 #define CSRC_HOT_EXTENTS_H
 
@@ -28,6 +28,7 @@ struct hot_extents {
     uint64_t retire_token;
     bool busy;     /* a transaction is under way */
     bool prepared; /* ... and waits for the bitmap to be free */
+    bool flushed;  /* ... behind the data of the extents that leave */
     bool starved;  /* every slot is in use: the transfer log was asked to close its epoch */
 };
 

@@ -73,7 +73,8 @@ enum core_reads {
 enum core_gate {
     CORE_GATE_OPEN = 0,
     CORE_GATE_FIRST_WRITE = 1, /* hold writes at the first one and say CORE_FACT_FIRST_WRITE; reads go on */
-    CORE_GATE_SUSPENDED = 2    /* hold reads and writes */
+    CORE_GATE_SUSPENDED = 2,   /* hold reads and writes, and answers that core_release would give */
+    CORE_GATE_FAIL = 3         /* -EIO for what is held and what comes: the export is being taken away */
 };
 /* What the peer may ask of us; a packet that is not allowed loses the peer with CORE_LOST_PROTOCOL. */
 #define CORE_ACCEPT_WRITES 1 /* DATA, TRIM, ZEROES: the peer is Primary and we have a disk */
@@ -150,6 +151,7 @@ void core_engine_counters(core_engine *engine, struct core_counters *counters);
 int core_attach(core_engine *engine, uint64_t token, const struct core_disk *disk); /* loads the bitmap */
 int core_detach(core_engine *engine, uint64_t token); /* writes waiting for a failed disk complete by their other leg */
 int core_resize(core_engine *engine, uint64_t token, uint64_t size_sectors); /* before the export opens only */
+int core_keep_disk(core_engine *engine);             /* after DISK_FAILED of a read or write: on-io-error pass_on */
 int core_flush(core_engine *engine, uint64_t token); /* backing disk: all completed writes are stable */
 int core_bitmap_set(core_engine *engine, uint64_t token, uint64_t sector, uint64_t sectors); /* out of sync; RAM */
 int core_bitmap_clear(core_engine *engine, uint64_t token, uint64_t sector, uint64_t sectors);

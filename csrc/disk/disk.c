@@ -120,6 +120,7 @@ static void finish_detach(struct core_engine *engine)
     hot_extents_forget(engine);
     disk_free(engine);
     settle_failed(engine);
+    flush_disk_gone(engine);
     engine_release_held(engine);
     facts_done(engine, token, 0);
 }
@@ -136,6 +137,20 @@ void disk_detach(struct core_engine *engine, uint64_t token)
     disk->detach_token = token;
     resync_stop(engine, 0);
     finish_detach(engine);
+}
+
+void disk_keep(struct core_engine *engine)
+{
+    struct disk *disk = &engine->disk;
+    if (!disk->attached || !disk->failed)
+        return;
+    disk->failed = false;
+    for (struct request *request = disk->failed_requests.first; request != NULL; request = request->next)
+        if (disk->bitmap != NULL)
+            bitmap_set(disk->bitmap, request->sector, request->sectors);
+    settle_failed(engine);
+    flush_disk_kept(engine);
+    engine_release_held(engine);
 }
 
 void disk_begin(struct core_engine *engine)

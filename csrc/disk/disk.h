@@ -35,6 +35,8 @@ bool disk_is_usable(const struct disk *disk);
 int disk_attach(struct core_engine *engine,
                 const struct core_disk *config); /* descriptors, bitmap, log; nothing read yet */
 void disk_detach(struct core_engine *engine, uint64_t token);
+/* Goes on with a disk that has failed: failed writes live on their other leg, or fail. */
+void disk_keep(struct core_engine *engine);
 void disk_free(struct core_engine *engine);
 /* Before anything was in flight on it: a new map of that size with the old one's bits; the part that is new is in sync.
  */

@@ -77,7 +77,7 @@ static void wake_waiting(struct core_engine *engine)
     engine->hot.starved = false;
     struct request *request;
     while ((request = request_queue_take(&waiting)) != NULL)
-        write_continue(request);
+        request_continue(request);
 }
 
 static void committed(struct io_op *op, int32_t result)
@@ -221,6 +221,10 @@ void hot_extents_forget(struct core_engine *engine)
     if (hot->retire_token != 0)
         facts_done(engine, hot->retire_token, -ENODEV);
     hot->retire_token = 0;
+    /* The next disk has a log of its own: nobody holds a reference in it. */
+    for (uint32_t i = 0; i < engine->requests.count; i++)
+        engine->requests.requests[i].flags = (uint16_t)(engine->requests.requests[i].flags & ~(unsigned)REQUEST_HOT);
+    transfer_log_forget_extents(&engine->peer.log);
     struct request *request;
     while ((request = request_queue_take(&hot->waiting)) != NULL)
         request_queue_put(&engine->held, request); /* engine_release_held follows */

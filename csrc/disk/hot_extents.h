@@ -34,8 +34,8 @@ struct hot_extents {
 
 int hot_extents_init(struct core_engine *engine);
 void hot_extents_fini(struct core_engine *engine);
-/* True: all extents of the request are hot and it holds references.  False: it waits, and write_continue is called when
- * they may be. */
+/* True: all extents of the request are hot and it holds references.  False: it waits, and request_continue is called
+ * when they may be. */
 bool hot_extents_get(struct request *request);
 /* One more reference for the range, which is hot already / one less. */
 void hot_extents_hold(struct core_engine *engine, uint64_t sector, uint64_t sectors);

@@ -69,6 +69,11 @@ int core_resize(core_engine *engine, uint64_t token, uint64_t size_sectors)
     return push_range(engine, ORDER_RESIZE, token, 0, size_sectors);
 }
 
+int core_keep_disk(core_engine *engine)
+{
+    return push_plain(engine, ORDER_KEEP_DISK, 0, 0, 0);
+}
+
 int core_flush(core_engine *engine, uint64_t token)
 {
     return push_plain(engine, ORDER_FLUSH, token, 0, 0);
@@ -146,7 +151,7 @@ int core_reads(core_engine *engine, uint32_t reads)
 
 int core_gate(core_engine *engine, uint32_t gate)
 {
-    return gate > CORE_GATE_SUSPENDED ? -EINVAL : push_plain(engine, ORDER_GATE, 0, gate, 0);
+    return gate > CORE_GATE_FAIL ? -EINVAL : push_plain(engine, ORDER_GATE, 0, gate, 0);
 }
 
 int core_bitmap_send(core_engine *engine, uint64_t token, uint32_t use_rle)

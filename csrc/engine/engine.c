@@ -150,6 +150,22 @@ bool engine_admits_writes(struct core_engine *engine)
     return engine->gate == CORE_GATE_OPEN;
 }
 
+bool engine_peer_has_all(const struct core_engine *engine)
+{
+    if (!peer_is_up(&engine->peer))
+        return false;
+    switch (engine->reads) {
+    case CORE_READS_IN_SYNC:
+    case CORE_READS_PEER:
+        return true;
+    case CORE_READS_LOCAL: /* it has if it gets every write and is no target */
+        return engine->replication == CORE_REPLICATE_PEER && (!engine->resync.active || engine->resync.target);
+    case CORE_READS_NONE:
+        break;
+    }
+    return false;
+}
+
 bool engine_admits_reads(const struct core_engine *engine)
 {
     return engine->gate != CORE_GATE_SUSPENDED;
@@ -157,13 +173,8 @@ bool engine_admits_reads(const struct core_engine *engine)
 
 void engine_release_held(struct core_engine *engine)
 {
-    for (uint32_t left = engine->held.count; left > 0; left--) {
-        struct request *request = request_queue_take(&engine->held);
-        if (request->kind == REQUEST_READ)
-            read_begin(request);
-        else
-            write_continue(request);
-    }
+    for (uint32_t left = engine->held.count; left > 0; left--)
+        request_continue(request_queue_take(&engine->held));
 }
 
 /* --- the thread

@@ -68,8 +68,9 @@ struct core_engine {
     struct upper_queue starved;   /* no request slot */
     struct upper_queue flushing;  /* a flush with a leg out */
     struct io_op flush_op;
-    struct upper_queue flush_next; /* waits for the flush under way to end */
-    struct upper_queue flush_now;  /* covered by the flush under way */
+    struct upper_queue flush_next;      /* waits for the flush under way to end */
+    struct upper_queue flush_now;       /* covered by the flush under way */
+    struct upper_queue flush_undecided; /* our disk could not: answered when it is gone */
     bool flush_busy;
     uint64_t flush_order_token; /* core_flush, covered by the flush under way */
     uint64_t flush_order_next;
@@ -87,6 +88,8 @@ int engine_turn(struct core_engine *engine);
 int engine_order_stop(struct core_engine *engine); /* the thread winds up and ends */
 /* Does a write go to the peer now? */
 bool engine_replicates(const struct core_engine *engine);
+/* Has the peer good data of every block, as far as we know? */
+bool engine_peer_has_all(const struct core_engine *engine);
 /* May requests of the application begin? */
 bool engine_admits_writes(struct core_engine *engine);
 bool engine_admits_reads(const struct core_engine *engine);
@@ -108,6 +111,7 @@ void write_begin(struct request *request);    /* REQUEST_WRITE, REQUEST_ZERO: a 
 void write_continue(struct request *request); /* what it waited for is there: look again from the start */
 void write_leg_done(struct request *request, enum request_leg leg, int32_t result);
 void write_release_crowded(struct core_engine *engine);
+void write_fail(struct request *request); /* answers a read or write with -EIO */
 void read_begin(struct request *request); /* REQUEST_READ */
 void read_leg_done(struct request *request, enum request_leg leg, int32_t result);
 

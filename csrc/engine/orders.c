@@ -21,12 +21,16 @@ static void attach(struct core_engine *engine, const struct order *order)
 static void resize(struct core_engine *engine, const struct order *order)
 {
     struct disk *disk = &engine->disk;
-    if (engine->export.open || (disk->bitmap != NULL && order->sectors != disk->size_sectors && disk->in_flight > 0)) {
+    if (order->sectors == disk->size_sectors) {
+        facts_done(engine, order->token, 0);
+        return;
+    }
+    if (engine->export.open || (disk->bitmap != NULL && disk->in_flight > 0)) {
         facts_done(engine, order->token, -EBUSY);
         return;
     }
     int rc = 0;
-    if (disk->bitmap != NULL && order->sectors != disk->size_sectors)
+    if (disk->bitmap != NULL)
         rc = disk_resize_bitmap(engine, order->sectors);
     if (rc == 0)
         disk->size_sectors = order->sectors;
@@ -98,6 +102,12 @@ static void stop(struct core_engine *engine, const struct order *order)
 static void detach(struct core_engine *engine, const struct order *order)
 {
     disk_detach(engine, order->token);
+}
+
+static void keep_disk(struct core_engine *engine, const struct order *order)
+{
+    (void)order;
+    disk_keep(engine);
 }
 
 static void bitmap_write(struct core_engine *engine, const struct order *order)
@@ -172,6 +182,7 @@ static const order_handler handlers[] = {
     [ORDER_STOP] = stop,
     [ORDER_ATTACH] = attach,
     [ORDER_DETACH] = detach,
+    [ORDER_KEEP_DISK] = keep_disk,
     [ORDER_RESIZE] = resize,
     [ORDER_FLUSH] = flush,
     [ORDER_BITMAP_SET] = bitmap_range,

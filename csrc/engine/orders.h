@@ -12,6 +12,7 @@ enum order_type {
     ORDER_STOP,
     ORDER_ATTACH,
     ORDER_DETACH,
+    ORDER_KEEP_DISK,
     ORDER_RESIZE,
     ORDER_FLUSH,
     ORDER_BITMAP_SET,

@@ -23,16 +23,13 @@ static bool is_local(const struct core_engine *engine, const struct request *req
     return false;
 }
 
-static void fail(struct request *request)
-{
-    struct upper *upper = request->upper;
-    request_end(request);
-    upper_part_done(upper, -EIO);
-}
-
 void read_begin(struct request *request)
 {
     struct core_engine *engine = request->engine;
+    if (engine->gate == CORE_GATE_FAIL) {
+        write_fail(request);
+        return;
+    }
     if (!engine_admits_reads(engine)) {
         request_queue_put(&engine->held, request);
         return;
@@ -43,17 +40,19 @@ void read_begin(struct request *request)
         return;
     }
     /* A peer that goes through its last moments: wait for what the control plane makes of it. */
-    if (engine->peer.state == PEER_CLOSING || engine->peer.state == PEER_LOST ||
-        (request->flags & REQUEST_PEER_FAILED) != 0) {
-        if ((request->flags & REQUEST_PEER_FAILED) != 0)
-            fail(request);
-        else
-            request_queue_put(&engine->held, request);
+    if ((request->flags & REQUEST_PEER_FAILED) != 0) {
+        write_fail(request);
         return;
     }
-    if (!peer_is_up(&engine->peer) || engine->reads == CORE_READS_NONE ||
-        (engine->resync.active && !engine->resync.target)) {
-        fail(request);
+    if (engine->peer.state == PEER_CLOSING || engine->peer.state == PEER_LOST) {
+        request_queue_put(&engine->held, request);
+        return;
+    }
+    if (!engine_peer_has_all(engine)) {
+        if (engine->disk.failed)
+            request_queue_put(&engine->held, request); /* nowhere, until it is decided what becomes of our disk */
+        else
+            write_fail(request);
         return;
     }
     if (!outbox_has_room(&engine->peer.data_out)) {
@@ -75,6 +74,8 @@ void read_leg_done(struct request *request, enum request_leg leg, int32_t result
     }
     if (leg == LEG_LOCAL) {
         request->flags |= REQUEST_LOCAL_FAILED;
+        if (request->engine->disk.bitmap != NULL && engine_peer_has_all(request->engine))
+            bitmap_set(request->engine->disk.bitmap, request->sector, request->sectors);
         disk_failed(request->engine, CORE_DISK_READ, request->sector, result);
     } else {
         request->flags |= REQUEST_PEER_FAILED;

@@ -119,6 +119,8 @@ void request_end(struct request *request)
     if (request->entry != 0)
         engine->peer.log.entries[(request->entry - 1) & (TRANSFER_LOG_ENTRIES - 1)].request = NULL;
     uint16_t flags = request->flags;
+    request->flags =
+        0; /* a free slot has no place: who looks through the table for those that have must pass it over */
     request->generation =
         request->generation == UINT32_MAX - 1 ? 1 : request->generation + 1; /* never PACKET_ID_SYNCER */
     if ((flags & REQUEST_HAS_WRITE_PLACE) != 0)
@@ -128,6 +130,27 @@ void request_end(struct request *request)
     request->next = engine->requests.free;
     engine->requests.free = request;
     engine->requests.free_count++;
+}
+
+void request_continue(struct request *request)
+{
+    switch ((enum request_kind)request->kind) {
+    case REQUEST_READ:
+        read_begin(request);
+        break;
+    case REQUEST_WRITE:
+    case REQUEST_ZERO:
+        write_continue(request);
+        break;
+    case PEER_WRITE:
+    case PEER_ZERO:
+        peer_write_continue(request);
+        break;
+    case PEER_READ:
+    case RESYNC_READ:
+    case RESYNC_FETCH:
+        assert(!"these wait for their place alone");
+    }
 }
 
 void request_leg_done(struct request *request, enum request_leg leg, int32_t result)

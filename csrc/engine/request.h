@@ -48,7 +48,9 @@ enum request_flag {
     REQUEST_ANSWERED = 128, /* a read for the peer: its reply is queued */
     REQUEST_LOCAL_FAILED = 256,
     REQUEST_PEER_FAILED = 512,
-    REQUEST_ABANDONED = 1024 /* its connection is gone: no answer */
+    REQUEST_ABANDONED = 1024, /* its connection is gone: no answer */
+    REQUEST_UNTOLD = 2048,    /* given up by the peer while the gate was closed: answered when it opens */
+    REQUEST_TRACKED = 4096    /* a peer's write that the peer itself lacks: its bits are set */
 };
 
 struct request {
@@ -105,5 +107,7 @@ struct request *request_find(struct request_table *table, uint64_t block_id); /*
 void request_end(struct request *request);
 /* A leg is in.  result: 0 or a negative errno of that leg.  Ends the request when it was the last. */
 void request_leg_done(struct request *request, enum request_leg leg, int32_t result);
+/* What it waited for is there: it looks at everything again. */
+void request_continue(struct request *request);
 
 #endif

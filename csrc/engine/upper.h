@@ -46,6 +46,8 @@ struct upper *upper_queue_take(struct upper_queue *queue);
 /* flush.c: durable on both nodes before it is answered */
 void flush_begin(struct upper *upper);
 void flush_pump(struct core_engine *engine);
+void flush_disk_gone(struct core_engine *engine);     /* answers what the disk could not flush */
+void flush_disk_kept(struct core_engine *engine);     /* asks the disk again */
 void flush_epochs_stable(struct core_engine *engine); /* a BARRIER_ACK came, or the peer was released */
 
 #endif

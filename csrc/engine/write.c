@@ -76,11 +76,28 @@ static void submit(struct request *request)
         write_leg_done(request, LEG_HELD, 0);
 }
 
+static void complete(struct request *request);
+
+void write_fail(struct request *request)
+{
+    struct upper *upper = request->upper;
+    request_end(request);
+    upper_part_done(upper, -EIO);
+}
+
 void write_continue(struct request *request)
 {
     struct core_engine *engine = request->engine;
+    if (engine->gate == CORE_GATE_FAIL) {
+        write_fail(request);
+        return;
+    }
     if (!engine_admits_writes(engine)) {
         request_queue_put(&engine->held, request);
+        return;
+    }
+    if ((request->flags & REQUEST_UNTOLD) != 0) {
+        complete(request);
         return;
     }
     if ((request->flags & REQUEST_HAS_PLACE) == 0) {
@@ -99,11 +116,25 @@ void write_continue(struct request *request)
     submit(request);
 }
 
+#define REQUEST_HAD (REQUEST_UNTOLD | REQUEST_LOCAL_FAILED | REQUEST_PEER_FAILED | REQUEST_IN_SYNC)
+
+/* While the gate is closed, a write that found no disk waits as if it were new, and one that the peer was to have waits
+ * for its answer. */
 static void complete(struct request *request)
 {
+    struct core_engine *engine = request->engine;
     struct upper *upper = request->upper;
     bool here = (request->flags & REQUEST_LOCAL_FAILED) == 0;
     bool there = (request->flags & REQUEST_PEER_FAILED) == 0;
+    if (!here && !there && (engine->gate == CORE_GATE_SUSPENDED || (request->flags & REQUEST_UNTOLD) != 0)) {
+        request->flags = (uint16_t)(request->flags & ~(unsigned)REQUEST_HAD);
+        write_continue(request);
+        return;
+    }
+    if ((request->flags & REQUEST_UNTOLD) != 0 && !engine_admits_writes(engine)) {
+        write_continue(request);
+        return;
+    }
     int32_t result = here || there ? 0 : -EIO;
     request_end(request);
     upper_part_done(upper, result);

@@ -94,7 +94,8 @@ bool peer_is_up(const struct peer *peer);
 
 /* peer_write.c: what the peer writes here */
 void peer_write_begin(struct request *request); /* its payload (if any) is complete */
-void peer_write_done(struct request *request);  /* its local leg is in */
+void peer_write_continue(struct request *request);
+void peer_write_done(struct request *request); /* its local leg is in */
 void peer_barrier_received(struct peer *peer, uint32_t barrier);
 void peer_epochs_advance(struct peer *peer);
 void peer_read_done(struct request *request); /* PEER_READ: the data are there, or not */

@@ -7,6 +7,7 @@
  * forget them. */
 #include <assert.h>
 
+#include "bitmap.h"
 #include "container.h"
 #include "engine.h"
 
@@ -44,13 +45,20 @@ static void preflushed(struct io_op *op, int32_t result)
 
 static void place_free(struct place *place)
 {
-    struct request *request = CONTAINER_OF(place, struct request, place);
+    peer_write_continue(CONTAINER_OF(place, struct request, place));
+}
+
+void peer_write_continue(struct request *request)
+{
     struct core_engine *engine = request->engine;
     if (!disk_is_usable(&engine->disk)) {
         request->result = -1;
         peer_write_done(request);
         return;
     }
+    bool logged = (request->flags & REQUEST_TRACKED) != 0 && engine->disk.log != NULL;
+    if (logged && (request->flags & REQUEST_HOT) == 0 && !hot_extents_get(request))
+        return;
     if ((request->wire_flags & DP_FUA) != 0)
         request->flags |= REQUEST_FUA;
     if ((request->wire_flags & DP_FLUSH) == 0) {
@@ -68,6 +76,12 @@ void peer_write_begin(struct request *request)
     struct core_engine *engine = request->engine;
     if ((request->wire_flags & DP_SEND_RECEIVE_ACK) != 0)
         peer_send_ack(&engine->peer, P_RECV_ACK, request);
+    if (engine->replication == CORE_REPLICATE_NONE && engine->disk.bitmap != NULL) {
+        /* Its writer has no disk to write it to.  Marked as it comes: what the control plane decides next may be to
+         * send our bitmap. */
+        bitmap_set(engine->disk.bitmap, request->sector, request->sectors);
+        request->flags |= REQUEST_TRACKED;
+    }
     request->flags |= REQUEST_HAS_PLACE;
     request->place.go = place_free;
     if (ordering_enter(&engine->ordering, &request->place, ORDER_PEER_WRITE, request->sector, request->sectors))

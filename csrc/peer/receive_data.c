@@ -225,7 +225,10 @@ static int on_block_request(struct peer *peer, const struct arrival *arrival)
     } else {
         peer->engine->counters.application_requests++;
         request->legs = LEG_LOCAL;
-        disk_read(request);
+        if (disk_is_usable(&peer->engine->disk))
+            disk_read(request);
+        else
+            request_leg_done(request, LEG_LOCAL, -EIO);
     }
     return 0;
 }

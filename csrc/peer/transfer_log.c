@@ -91,6 +91,12 @@ static void retire(struct core_engine *engine, struct transfer_entry *entry)
         hot_extents_put(engine, entry->sector, entry->sectors);
 }
 
+void transfer_log_forget_extents(struct transfer_log *log)
+{
+    for (uint64_t i = log->out; i != log->in; i++)
+        entry_at(log, i)->hot = false;
+}
+
 int transfer_log_barrier_acknowledged(struct core_engine *engine, uint32_t number, uint32_t size)
 {
     struct transfer_log *log = &engine->peer.log;
@@ -148,6 +154,8 @@ uint64_t transfer_log_held(const struct transfer_log *log)
 static void answer_without_peer(struct request *request)
 {
     request->flags |= REQUEST_PEER_FAILED;
+    if (request->engine->gate == CORE_GATE_SUSPENDED)
+        request->flags |= REQUEST_UNTOLD;
     if ((request->legs & LEG_REFUSED) != 0)
         request_leg_done(request, LEG_REFUSED, 0);
     else if ((request->legs & LEG_ACK) != 0)

@@ -60,6 +60,7 @@ void transfer_log_close_epoch(struct core_engine *engine);
 /* 0, or -EPROTO: not the oldest epoch, or not its size. */
 int transfer_log_barrier_acknowledged(struct core_engine *engine, uint32_t number, uint32_t size);
 /* Everything up to this epoch is stable when its ack is in; 0: nothing is unstable. */
+void transfer_log_forget_extents(struct transfer_log *log); /* the disk is gone, and its activity log */
 bool transfer_log_is_stable(const struct transfer_log *log, uint32_t epoch);
 uint64_t transfer_log_unacknowledged_since_ns(
     struct transfer_log *log); /* when the oldest write without an ack was sent; 0: none */

@@ -189,6 +189,10 @@ class Engine:
         """Give the backing disk up; writes that wait for it complete by their other leg."""
         await self._order("detach", lambda token: self._lib.core_detach(self._engine, token))
 
+    def keep_disk(self) -> None:
+        """Go on with a disk that failed to read or write: failed writes complete by their other leg."""
+        self._submit("keep", lambda: self._lib.core_keep_disk(self._engine))
+
     async def resize(self, size_sectors: int) -> None:
         """Set the device's size; before the export opens only."""
         await self._order("resize", lambda token: self._lib.core_resize(self._engine, token, size_sectors))

@@ -37,6 +37,8 @@ class Gate(Enum):
     OPEN = 0
     FIRST_WRITE = 1
     SUSPENDED = 2
+    FAIL = 3
+    """The export is being taken away: what waits fails."""
 
 
 @dataclass(frozen=True, slots=True)

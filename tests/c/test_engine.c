@@ -250,6 +250,35 @@ static void a_thousand_requests_in_a_row_are_all_answered(void)
     node_stop(&secondary);
 }
 
+/* The peer says nothing, is lost in the middle of a resync, and is lost once more: what ended the first time stays
+ * ended. */
+static void a_resync_may_be_lost_more_than_once(void)
+{
+    struct node target;
+    node_start(&target, io_kind);
+    node_attach(&target, 128);
+    check(core_bitmap_set(target.engine, ++target.token, 0, PAIR_SECTORS) == 0);
+    check(node_done(&target) == 0);
+    for (int round = 0; round < 3; round++) {
+        int data[2];
+        int meta[2];
+        char request[40];
+        check(socketpair(AF_UNIX, SOCK_STREAM, 0, data) == 0);
+        check(socketpair(AF_UNIX, SOCK_STREAM, 0, meta) == 0);
+        node_join(&target, data[0], meta[0]);
+        if (round == 0) {
+            check(core_resync_start(target.engine, 1) == 0);
+            read_all(data[1], request, sizeof request);
+        }
+        close(data[1]);
+        close(meta[1]);
+        node_await(&target, CORE_FACT_PEER_LOST, 0);
+        check(core_release(target.engine, ++target.token) == 0);
+        check(node_done(&target) == 0);
+    }
+    node_stop(&target);
+}
+
 static void a_packet_that_is_not_allowed_loses_the_peer(void)
 {
     struct node primary, secondary;
@@ -307,6 +336,7 @@ int main(void)
         a_thousand_requests_in_a_row_are_all_answered();
         for (uint32_t protocol = 1; protocol <= 3; protocol++)
             overlapping_writes_end_in_the_same_order_on_both(protocol);
+        a_resync_may_be_lost_more_than_once();
         a_packet_that_is_not_allowed_loses_the_peer();
         our_own_device_is_served_but_is_no_client();
     }

@@ -1,16 +1,16 @@
 """Split brain: every combination of the after-split-brain policies on two nodes, and a person's word.
 
-The table of who must lose stands here once more, in words and not in the code's terms: what the manual promises.
+Who must lose is what `helpers.split_brain` says, in words and not in the code's terms.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import pytest
-from helpers.resource_pair import Disk, Node, ResourcePair
 
+from helpers.resource_pair import Disk, Node, ResourcePair
+from helpers.split_brain import NO_PRIMARY, Story, loser, stories
 from pydrbd.model.effects import RunHandler
 from pydrbd.model.events import ClientsChanged, Connect, Demote, Disconnect, NewCurrentUuid, Promote
 from pydrbd.model.generation import GenerationIds, MdFlag
@@ -21,46 +21,6 @@ from pydrbd.state.node_state import Options
 
 BLOCKS = 8
 GOOD = MdFlag.CONSISTENT | MdFlag.WAS_UP_TO_DATE
-NO_PRIMARY = (
-    "disconnect",
-    "discard-younger-primary",
-    "discard-older-primary",
-    "discard-zero-changes",
-    "discard-least-changes",
-    "discard-node-castor",
-    "discard-node-pollux",
-)
-ONE_PRIMARY = ("disconnect", "consensus", "violently-as0p", "discard-secondary", "call-pri-lost-after-sb")
-TWO_PRIMARIES = ("disconnect", "violently-as0p", "call-pri-lost-after-sb")
-FIRST = (None, "castor", "pollux")
-WROTE = ((1, 3), (2, 2), (0, 2))
-
-
-@dataclass(frozen=True)
-class Story:
-    """How two nodes came to differ, and what their configuration says about it."""
-
-    after_sb_0pri: str = "disconnect"
-    after_sb_1pri: str = "disconnect"
-    after_sb_2pri: str = "disconnect"
-    first: str | None = None
-    """Who was Primary when they last saw each other."""
-    wrote: tuple[int, int] = (1, 3)
-    """How many blocks castor and pollux have written alone; with 0 the generation began without a write."""
-    primaries: frozenset[str] = frozenset()
-    """Who is Primary when they meet again."""
-
-
-def stories() -> list[Story]:
-    many = []
-    for policy, first, wrote in itertools.product(NO_PRIMARY, FIRST, WROTE):
-        many.append(Story(policy, first=first, wrote=wrote))
-        for one, name in itertools.product(ONE_PRIMARY, ("castor", "pollux")):
-            many.append(Story(policy, one, first=first, wrote=wrote, primaries=frozenset({name})))
-        for two in TWO_PRIMARIES:
-            both = frozenset({"castor", "pollux"})
-            many.append(Story(policy, "disconnect", two, first, wrote, both))
-    return many
 
 
 def policy_of(name: str, word: str) -> AfterSplitBrain:
@@ -113,51 +73,6 @@ def meet(pair: ResourcePair) -> None:
     pair.run()
 
 
-def loser_without_primary(story: Story) -> str | None:
-    """Whom `after-sb-0pri` names; pollux is the one that loses ties."""
-    castor, pollux = story.wrote
-    zero = {True: "pollux", False: "castor" if not castor else "pollux" if not pollux else None}[not castor + pollux]
-    least = "castor" if castor < pollux else "pollux"
-    younger = {None: None, "castor": "pollux", "pollux": "castor"}[story.first]
-    return {
-        "disconnect": None,
-        "discard-younger-primary": younger or zero or least,
-        "discard-older-primary": story.first or zero or least,
-        "discard-zero-changes": zero,
-        "discard-least-changes": least,
-        "discard-node-castor": "castor",
-        "discard-node-pollux": "pollux",
-    }[story.after_sb_0pri]
-
-
-def loser(story: Story) -> str | None:
-    """Whose changes are thrown away; None: nobody's, both wait for a person."""
-    named = loser_without_primary(story)
-    match len(story.primaries):
-        case 0:
-            return named
-        case 1:
-            (primary,) = story.primaries
-            secondary = "pollux" if primary == "castor" else "castor"
-            return {
-                "disconnect": None,
-                "consensus": named if named == secondary else None,
-                # A Primary that loses does not obey: rr-conflict is "disconnect".
-                "violently-as0p": named if named == secondary else None,
-                "discard-secondary": secondary,
-                "call-pri-lost-after-sb": named,
-            }[story.after_sb_1pri]
-        case _:
-            return named if story.after_sb_2pri == "call-pri-lost-after-sb" else None
-
-
-def name_of(story: Story) -> str:
-    return (
-        f"{story.after_sb_0pri},{story.after_sb_1pri},{story.after_sb_2pri},"
-        f"first={story.first},wrote={story.wrote},{'+'.join(sorted(story.primaries)) or 'none'}"
-    )
-
-
 @pytest.mark.parametrize("policy", NO_PRIMARY)
 def test_the_policies_decide_as_the_table_says_and_otherwise_nothing_is_touched(policy: str) -> None:
     for story in stories():
@@ -168,17 +83,17 @@ def test_the_policies_decide_as_the_table_says_and_otherwise_nothing_is_touched(
         meet(pair)
         loses = loser(story)
         if loses is None:
-            assert [each.disk.blocks for each in pair.nodes] == before, name_of(story)
-            assert not any(each.state.established for each in pair.nodes), name_of(story)
-            assert any(each.state.because is not None for each in pair.nodes), name_of(story)
+            assert [each.disk.blocks for each in pair.nodes] == before, str(story)
+            assert not any(each.state.established for each in pair.nodes), str(story)
+            assert any(each.state.because is not None for each in pair.nodes), str(story)
         else:
             wins = before[0] if loses == "pollux" else before[1]
             for each in pair.nodes:
-                assert each.state.established, name_of(story)
-                assert each.disk.blocks == wins, name_of(story)
-                assert each.state.disk is DiskState.UP_TO_DATE, name_of(story)
+                assert each.state.established, str(story)
+                assert each.disk.blocks == wins, str(story)
+                assert each.state.disk is DiskState.UP_TO_DATE, str(story)
                 keeps = each.name in story.primaries and each.name != loses
-                assert each.state.role is (Role.PRIMARY if keeps else Role.SECONDARY), name_of(story)
+                assert each.state.role is (Role.PRIMARY if keeps else Role.SECONDARY), str(story)
 
 
 @pytest.mark.parametrize("primaries", [(), ("castor",), ("castor", "pollux")])

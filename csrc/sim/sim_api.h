@@ -60,6 +60,8 @@ uint64_t sim_steps(sim_world *world, uint32_t node); /* so far */
 /* The power fails at that step of the machine, counted as sim_steps does; UINT64_MAX: not any more. */
 void sim_cut_at(sim_world *world, uint32_t node, uint64_t step);
 void sim_cut_now(sim_world *world, uint32_t node);
+/* Asked at every step of every machine; not 0: its power fails here.  NULL: nobody is asked. */
+void sim_ask_at_steps(sim_world *world, uint32_t (*ask)(uint32_t node, uint64_t step));
 uint32_t sim_is_dead(sim_world *world, uint32_t node);
 void sim_power_on(sim_world *world, uint32_t node);
 

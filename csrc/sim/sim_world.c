@@ -249,6 +249,11 @@ void sim_cut_at(sim_world *world, uint32_t node, uint64_t step)
     world->machines[node].cut_step = step;
 }
 
+void sim_ask_at_steps(sim_world *world, uint32_t (*ask)(uint32_t node, uint64_t step))
+{
+    world->ask = ask;
+}
+
 void sim_cut_now(sim_world *world, uint32_t node)
 {
     if (world->machines[node].dead)
@@ -276,15 +281,17 @@ bool sim_step(struct sim_world *world, uint32_t node, enum sim_step kind, bool e
 {
     static const char *const names[] = {"write", "flush", "send", "read"};
     struct sim_machine *machine = &world->machines[node];
+    uint64_t step = machine->steps;
 
     if (machine->dead)
         return false;
     if (kind == SIM_READ)
         return true;
-    if (machine->steps++ != machine->cut_step)
+    machine->steps++;
+    if (step != machine->cut_step && (world->ask == NULL || world->ask(node, step) == 0))
         return true;
-    sim_say(world, "node %u: step %llu, %s of a %s", node, (unsigned long long)machine->cut_step,
-            ends ? "the end" : "the beginning", names[kind]);
+    sim_say(world, "node %u: step %llu, %s of a %s", node, (unsigned long long)step, ends ? "the end" : "the beginning",
+            names[kind]);
     sim_cut_now(world, node);
     return false;
 }
@@ -315,7 +322,7 @@ static bool turn_engines(struct sim_world *world)
 
     for (uint32_t i = 0; i < SIM_NODES; i++) {
         struct sim_machine *machine = &world->machines[(first + i) % SIM_NODES];
-        while (has_work(world, machine) && turns++ < TURNS_WITHOUT_TIME_MAX) {
+        while (!world->cut_hit && has_work(world, machine) && turns++ < TURNS_WITHOUT_TIME_MAX) {
             int rc = engine_turn(machine->engine);
             assert(rc >= 0 || machine->dead);
             machine->again = rc > 0;

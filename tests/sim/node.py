@@ -21,6 +21,7 @@ from pydrbd.model.refusals import Refusal
 from pydrbd.node import daemon as product
 from pydrbd.node.attachment import Attachment
 from pydrbd.node.daemon import Daemon, Places
+from pydrbd.node.kernel_device import KernelDevice
 from pydrbd.node.link.connector import Link
 from pydrbd.node.link.peer_link import INTERNAL_TOKEN, PeerLink
 from pydrbd.wire import Agreed
@@ -117,6 +118,16 @@ class SimExport:
         self.is_open = False
 
 
+class SimDevice(KernelDevice):
+    """The kernel's device: there is no kernel."""
+
+    async def appear(self, _: int) -> None:
+        pass
+
+    async def vanish(self) -> None:
+        pass
+
+
 class SimHandlers:
     def __init__(self, *_: Any) -> None:
         self.started: list[str] = []
@@ -155,6 +166,8 @@ class SimNode:
         self.daemon: Any = None
         self.token = 0
         self.power_cut = asyncio.Event()
+        self.workload: Any = None
+        """The requests that were under way when it died."""
         self.clients: list[Any] = []
         """Applications on this machine: they go with it."""
         world.machines.append(self)
@@ -163,8 +176,7 @@ class SimNode:
 
     async def boot(self) -> None:
         """Power (if there is none), process, disk, link. Returns when the daemon is up; PowerCutError if cut before."""
-        if self.world.lib.sim_is_dead(self.world.handle, self.number):
-            self.world.lib.sim_power_on(self.world.handle, self.number)
+        self.power_on()
         self.power_cut.clear()
         self.alive = True
         self.world.say(f"{self.name}: boots")
@@ -174,6 +186,11 @@ class SimNode:
             if self.alive:
                 raise
             raise PowerCutError from None
+
+    def power_on(self) -> None:
+        """Give it its power back; nothing runs yet."""
+        if self.world.lib.sim_is_dead(self.world.handle, self.number):
+            self.world.lib.sim_power_on(self.world.handle, self.number)
 
     async def _in_machine(self, coroutine: Any) -> Any:
         token = CURRENT.set(self)
@@ -213,6 +230,9 @@ class SimNode:
             Attachment=attachment,
             ExportSocket=SimExport,
             Handlers=SimHandlers,
+            KernelDevice=SimDevice,
+            Chronicle=mock.Mock(),  # keeps books for people; nothing here reads them
+            GenerationBooks=mock.Mock(),
             Verbs=SimVerbs,
             AdminSocket=SimExport,
             new_uuid=world.new_uuid,

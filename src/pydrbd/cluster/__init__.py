@@ -1,1 +1,1 @@
-"""The room `cluster`; see docs/architecture.md."""
+"""What cluster managers and the boot call: datadisk, drbddisk, the init script. Decides when, never how."""

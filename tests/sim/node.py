@@ -325,6 +325,8 @@ class SimNode:
 
     async def until(self, condition: Callable[[Any], bool], timeout_s: float = 120.0) -> None:
         """Return when the rules' state fulfils a condition; raise TimeoutError after so long in the world's time."""
+        if not self.alive:
+            raise PowerCutError
         async with asyncio.timeout(timeout_s):
             while not condition(self.state):
                 await self.unless_cut(asyncio.ensure_future(self.daemon._performer._next_change()))

@@ -89,6 +89,8 @@ def on_sync_uuid(turn: Turn, packet: SyncUuid, bits_set: int) -> None:
     turn.enter(ReplicationState.PAUSED_SYNC_T if state.paused else ReplicationState.SYNC_TARGET)
     turn.change(disk=DiskState.INCONSISTENT)
     turn.settle()
+    # The source forgets a block once we have written it; until that is flushed only our bitmap on disk knows of it.
+    turn.add(WriteBitmap())
     turn.add(StopTimer(TIMER), RunHandler("before-resync-target"))
     if not state.paused:
         turn.add(StartResync(target=True))

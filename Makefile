@@ -23,7 +23,7 @@ RUN_tsan := setarch -R
 CFLAGS_KIND := $(CFLAGS_ALL) $(FLAGS_$(KIND))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check format fix lint types imports tidy test-c asan tsan fuzz-replay integration kill-rounds split-brain \
+.PHONY: help build test check format fix lint types imports tidy test-c asan tsan fuzz-replay integration kill-rounds split-brain histories \
         bench demo clean run-c run-fuzz format-python format-c lint-python lint-c
 
 help: ## print this list
@@ -90,6 +90,9 @@ integration: build ## two real daemons, foreign clients
 
 kill-rounds: build ## ROUNDS=300 random kill -9 rounds under verified writes
 	PYDRBD_ROUNDS=$(ROUNDS) $(VENV)/pytest -s tests/integration/test_kill_rounds.py
+
+histories: ## a million random histories of generation identifiers
+	PYDRBD_HISTORIES=1000000 $(VENV)/pytest -q tests/property/test_histories.py
 
 split-brain: build ## every combination of the after-split-brain policies on real daemons
 	PYDRBD_SPLIT_BRAIN=all $(VENV)/pytest -q tests/integration/test_split_brain.py

@@ -63,7 +63,7 @@ def _take(turn: Turn, event: Attached, size: int) -> None:
         disk=_disk_worth(state, flags, peer_disk),
         peer_disk=peer_disk if state.link is None else state.peer_disk,
         crashed_primary=crashed,
-        shared_current=event.ids.bitmap != 0,
+        shared_current=generations.may_share_current(event.ids),
         kept_flags=flags & _KEPT,
         backing_sectors=event.backing_sectors,
         size_sectors=size,

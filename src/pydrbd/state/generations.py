@@ -84,6 +84,21 @@ def finished_as_target(ids: GenerationIds, source: GenerationIds, role: Role) ->
     return with_role(replace(_pushed(taken, ids.current), bitmap=0, current=source.current), role)
 
 
+def may_share_current(ids: GenerationIds) -> bool:
+    """Whether the peer may have our current identifier without our knowledge: it was our target when we stopped.
+
+    Not if a generation has begun since, which shows by the order of the history (`next_generation`).
+    """
+    if not ids.bitmap:
+        return False
+    names = [bool(each) and (plain(each) + RESYNC_STEP) & _MASK == plain(ids.bitmap) for each in _history(ids)]
+    return names != [False, True]
+
+
+def _history(ids: GenerationIds) -> tuple[int, int]:
+    return ids.history0, ids.history1
+
+
 def needs_new_generation(state: NodeState) -> bool:
     """Whether the next write would be one that the peer lacks while no identifier says so yet.
 

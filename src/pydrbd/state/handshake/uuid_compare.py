@@ -154,11 +154,7 @@ def compare(own: Side, peer: Side, *, resolve_conflicts: bool) -> Finding:
         return behind
     if ahead is not None:
         return ahead.mirrored
-    if own.ids.bitmap and plain(own.ids.bitmap) == plain(peer.ids.bitmap):
-        return found(Kind.SPLIT_BRAIN_AUTO, "bitmap-both", 90)
-    if _history(own.ids) & _history(peer.ids):
-        return found(Kind.SPLIT_BRAIN, "history-both", 100)
-    return found(Kind.UNRELATED, "unrelated", 110)
+    return _fork(own.ids, peer.ids) or found(Kind.UNRELATED, "unrelated", 110)
 
 
 def _is_fresh(ids: GenerationIds) -> bool:
@@ -170,19 +166,69 @@ def _history(ids: GenerationIds) -> set[int]:
     return {plain(ids.history0), plain(ids.history1)} - {0}
 
 
+def _fork(own: GenerationIds, peer: GenerationIds) -> Finding | None:
+    """Say how both have written since a common generation, if they have (rules 90, 100).
+
+    8.4 looks for it in the histories alone. These have room for two: cut resyncs with writes behind them push the
+    common generation out on one side. So the bitmap identifiers count, too, and starts of a resync of which the other
+    side never heard are undone first; else a person's word could not solve what is a split brain after all.
+    """
+    own, peer = _unheard_undone(own, peer), _unheard_undone(peer, own)
+    if own.bitmap and plain(own.bitmap) == plain(peer.bitmap):
+        return Finding(Kind.SPLIT_BRAIN_AUTO, "bitmap-both", 90, own, peer)
+    if _remembered(own) & _remembered(peer):
+        return Finding(Kind.SPLIT_BRAIN, "history-both", 100, own, peer)
+    return None
+
+
+def _remembered(ids: GenerationIds) -> set[int]:
+    return _history(ids) | ({plain(ids.bitmap)} - {0})
+
+
+def _unheard_undone(ids: GenerationIds, other: GenerationIds) -> GenerationIds:
+    """Return the identifiers before the start of a resync of which the other side knows nothing."""
+    if plain(ids.bitmap) in _remembered(other):
+        return ids
+    for older in (ids.history0, ids.history1):
+        undone = _start_undone(plain(older), ids) if older else None
+        if undone is not None:
+            return undone
+    return ids
+
+
 def _behind(own: GenerationIds, peer: GenerationIds) -> Finding | None:
     """Say how our data are an earlier generation of the peer's, if they are (rules 50, 51, 60)."""
     current = plain(own.current)
     if current == plain(peer.bitmap):
         return Finding(Kind.TARGET_BITMAP, "bitmap-peer", 50, own, peer)
-    lost = (plain(peer.history0) + RESYNC_STEP) & ((1 << 64) - 1)
-    if current == plain(peer.history0) and lost == plain(peer.bitmap):
-        # The peer renamed our generation when it began the resync, but the packet that tells us was lost: undo the
-        # renaming.
-        mended = replace(peer, bitmap=peer.history0, history0=peer.history1)
+    mended = _start_undone(current, peer)
+    if mended is not None:
         return Finding(Kind.TARGET_BITMAP, "lost-sync-uuid-peer", 51, own, mended)
     if current in _history(peer):
-        return Finding(Kind.TARGET_FULL, "history-peer", 60, own, peer)
+        # With all bits set, what the peer has recorded is what we lack: from now on its bitmap identifier says so, and
+        # still knows us if the resync is cut again and again.
+        return Finding(Kind.TARGET_FULL, "history-peer", 60, own, _recorded_for(current, peer))
+    return None
+
+
+def _recorded_for(current: int, source: GenerationIds) -> GenerationIds:
+    """Return the source's identifiers with the target's generation out of the history, as what the bits count from."""
+    older = source.history1 if plain(source.history0) == current else source.history0
+    return replace(source, bitmap=current, history0=older, history1=0)
+
+
+def _start_undone(current: int, source: GenerationIds) -> GenerationIds | None:
+    """Return the source's identifiers before a start of a resync of which the target, with `current`, never heard.
+
+    The source renamed the target's generation, but the packet that tells the target was lost. If the source has written
+    since, its own last identifier stands in the history before the target's (`generations.next_generation`).
+    """
+    if (current + RESYNC_STEP) & ((1 << 64) - 1) != plain(source.bitmap):
+        return None
+    if current == plain(source.history0):
+        return replace(source, bitmap=source.history0, history0=source.history1)
+    if current == plain(source.history1):
+        return replace(source, bitmap=source.history1, history1=0)
     return None
 
 

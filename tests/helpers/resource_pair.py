@@ -91,6 +91,8 @@ class Node:
         self.unacked: dict[int, int] = {}
         self.unstable: set[int] = set()
         self.at_gate: list[tuple[int, int]] = []
+        self.untold: dict[int, int] = {}
+        self.failed: list[tuple[int, int]] = []
         self.acknowledged: dict[int, int] = {}
         self.timers: dict[str, int] = {}
         self.to_resume = 0
@@ -206,7 +208,7 @@ class Node:
                 self.timers[name] = delay_ms
             case effects.StopTimer(name=name):
                 self.timers.pop(name, None)
-            case effects.SetSize() | effects.FlushDisk() | effects.RunHandler():
+            case effects.SetSize() | effects.FlushDisk() | effects.RunHandler():  # a test says how handlers end
                 pass
             case effects.DetachDisk():
                 self.disk.hot.clear()
@@ -256,7 +258,10 @@ class Node:
         self.in_link = self.lost = False
         self.resync = ""
         self.bits |= set(self.unacked) | self.unstable
-        self.acknowledged |= self.unacked
+        if self.gate is Gate.SUSPENDED:
+            self.untold |= self.unacked
+        else:
+            self.acknowledged |= self.unacked
         self.unacked, self.unstable = {}, set()
 
     def _close_export(self) -> None:
@@ -267,8 +272,14 @@ class Node:
     # --- the engine --------------------------------------------------------------------------------------------------
 
     def _open_gate(self) -> None:
-        if self.gate is Gate.FIRST_WRITE and len(self.at_gate) == 1:
+        if self.gate is Gate.FAIL:
+            self.failed += [*self.at_gate, *self.untold.items()]
+            self.at_gate, self.untold = [], {}
+        if self.gate is Gate.FIRST_WRITE and len(self.at_gate) + len(self.untold) == 1:
             self.post(events.FirstWriteHeld(next(self.uuids)))
+        if self.gate is Gate.OPEN:
+            self.acknowledged |= self.untold
+            self.untold = {}
         while self.gate is Gate.OPEN and self.at_gate:
             self._submit(*self.at_gate.pop(0))
 

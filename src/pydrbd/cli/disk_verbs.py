@@ -1,4 +1,4 @@
-"""invalidate, invalidate-remote, outdate, new-current-uuid, pause-sync, resume-sync, dstate."""
+"""invalidate, invalidate-remote, outdate, new-current-uuid, pause-sync, resume-sync, suspend-io, resume-io, dstate."""
 
 from __future__ import annotations
 
@@ -58,6 +58,22 @@ def resume_sync(context: Context, resource: str) -> None:
     order(context, resource, "resume-sync")
 
 
+@click.command("suspend-io")
+@resource_argument
+@click.pass_obj
+def suspend_io(context: Context, resource: str) -> None:
+    """Hold what applications read and write, until resume-io."""
+    order(context, resource, "suspend-io")
+
+
+@click.command("resume-io")
+@resource_argument
+@click.pass_obj
+def resume_io(context: Context, resource: str) -> None:
+    """Let it go on: after suspend-io, after a fence-peer that failed, and without data (then it fails)."""
+    order(context, resource, "resume-io")
+
+
 @click.command()
 @resource_argument
 @click.pass_obj
@@ -73,5 +89,7 @@ COMMANDS: list[click.Command] = [
     new_current_uuid,
     pause_sync,
     resume_sync,
+    suspend_io,
+    resume_io,
     dstate,
 ]

@@ -364,10 +364,9 @@ PENDING: frozenset[tuple[str, str]] = frozenset(
         "allow-remote-read skip-sync",
         "disk": "disk-barrier disk-drain md-flushes resync-after disk-timeout read-balancing sync-group "
         "rs-discard-granularity discard-zeroes-if-aligned",
-        "options": "on-no-data-accessible",
         "startup": "wfc-timeout degr-wfc-timeout outdated-wfc-timeout wait-after-sb become-primary-on inittimeout "
         "skip-wait load-only incon-degr-cmd",
-        "handlers": "fence-peer unfence-peer before-resync-source quorum-lost disconnected",
+        "handlers": "quorum-lost",
     }.items()
     for name in names.split()
 )

@@ -126,7 +126,7 @@ class Translator:
                 operation = DiskOperation(fact.b).name.lower()
                 return events.DiskFailed(operation, fact.a, -fact.result, self.new_uuid())
             case FactType.PEER_DISK_FAILED:
-                return events.PeerDiskFailed(fact.a)
+                return events.PeerDiskFailed(fact.a, self.new_uuid())
             case FactType.CLIENTS:
                 return events.ClientsChanged(fact.a)
             case FactType.DONE:

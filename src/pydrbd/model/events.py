@@ -75,6 +75,14 @@ class TimerFired:
 
 
 @dataclass(frozen=True, slots=True)
+class HandlerEnded:
+    """A handler has ended, or was not there to be run (0, as `drbdadm` says then); over its deadline it is -1."""
+
+    name: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class MetadataFailed:
     """The superblock or the bitmap could not be written; `reason` is one sentence."""
 
@@ -144,6 +152,7 @@ class PeerDiskFailed:
     """The peer answered a block with a negative acknowledgement."""
 
     sector: int
+    new_uuid: int = 0
 
 
 # --- from the user (each is answered by exactly one `Answer` effect with its token) ---------------------------------
@@ -210,6 +219,14 @@ class PauseSync:
 
 
 @dataclass(frozen=True, slots=True)
+class SuspendIo:
+    """Hold the applications' I/O (`suspend-io`), or let it go on whatever holds it (`resume-io`)."""
+
+    token: int
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Down:
     """Stop: refused while Primary and held open, unless forced."""
 
@@ -222,6 +239,7 @@ Event = (
     | SocketsReady
     | ClientsChanged
     | TimerFired
+    | HandlerEnded
     | MetadataFailed
     | PacketReceived
     | PeerLost
@@ -238,5 +256,6 @@ Event = (
     | Outdate
     | NewCurrentUuid
     | PauseSync
+    | SuspendIo
     | Down
 )

@@ -66,6 +66,13 @@ class Fencing(Enum):
     RESOURCE_AND_STONITH = "resource-and-stonith"
 
 
+class OnNoData(Enum):
+    """`on-no-data-accessible`."""
+
+    IO_ERROR = "io-error"
+    SUSPEND_IO = "suspend-io"
+
+
 class OnIoError(Enum):
     """`on-io-error`."""
 

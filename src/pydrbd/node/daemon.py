@@ -74,7 +74,7 @@ class Daemon:
         self._disk = Attachment(view, self._engine, places.state)
         self._export = ExportSocket(places.run / "nbd.sock", self._engine.export_client, self._clients)
         self._device = KernelDevice(view, places.run, self._serve_device, self._on_openers)
-        self._handlers = Handlers(view, places.configuration)
+        self._handlers = Handlers(view, places.configuration, self._on_handler_ended)
         self._translator = Translator(self._link.decode, new_uuid, self._bits_set)
         self._performer = Performer(fresh_state(view), step, self._doers())
         self._pacer = ResyncPacer(limits_of(view), self._engine.counters, self._engine.resync_rate, self._is_resyncing)
@@ -188,6 +188,9 @@ class Daemon:
         if fact.type is FactType.DISK_FAILED:
             self._disk.failed = True
         self._post(event)
+
+    def _on_handler_ended(self, name: str, exit_code: int) -> None:
+        self._post(events.HandlerEnded(name, exit_code))
 
     def _clients(self) -> int:
         return self._engine.counters().clients

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydrbd.config.description import ResourceView
+from dataclasses import fields
+
+from pydrbd.config.description import Handlers, ResourceView
 from pydrbd.model.packets import SyncParam
-from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, RrConflict, WireProtocol
+from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, OnNoData, RrConflict, WireProtocol
 from pydrbd.state.node_state import NodeState, Options
 
 SECTOR_BYTES = 512
@@ -13,6 +15,11 @@ SECTOR_BYTES = 512
 def wire_protocol(view: ResourceView) -> WireProtocol:
     """Return A, B or C."""
     return WireProtocol[view.resource.protocol]
+
+
+def configured(handlers: Handlers) -> frozenset[str]:
+    """Return the names of the handlers that there are."""
+    return frozenset(field.name.replace("_", "-") for field in fields(handlers) if getattr(handlers, field.name))
 
 
 def fresh_state(view: ResourceView) -> NodeState:
@@ -41,6 +48,8 @@ def fresh_state(view: ResourceView) -> NodeState:
             rr_conflict=RrConflict(net.rr_conflict),
             fencing=Fencing(net.fencing),
             on_io_error=OnIoError(disk.on_io_error),
+            on_no_data=OnNoData(view.resource.options.on_no_data_accessible),
+            handlers=configured(view.resource.handlers),
             user_sectors=(disk.size_bytes or 0) // SECTOR_BYTES,
         )
     )

@@ -135,9 +135,6 @@ def lose_disk(turn: Turn) -> None:
     turn.settle()
     if established:
         turn.send_state()
-    if turn.state.role is Role.PRIMARY and not (established and turn.state.peer_disk is DiskState.UP_TO_DATE):
-        turn.say("Primary without access to good data", "no-data", ERROR)
-        turn.add(RunHandler("pri-on-incon-degr"))
 
 
 _STILL_WANTED = (CloseExport, StopListening, StartListening, StartTimer, StopTimer, StopResync)

@@ -7,8 +7,10 @@ rely on.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from pydrbd.model.effects import Effect, Gate, Reads, Replication, SetAccept, SetGate, SetReads, SetReplication
+from pydrbd.model.policies import OnNoData
 from pydrbd.model.states import DiskState, ReplicationState, Role
 from pydrbd.state.generations import needs_new_generation
 from pydrbd.state.node_state import NodeState, Settings
@@ -118,12 +120,35 @@ def wanted_accept(state: NodeState) -> int:
     return accept
 
 
+class Suspended(Enum):
+    """Why I/O is held; DRBD 9's words of `status`."""
+
+    USER = "user"
+    NO_DATA = "no-data"
+    FENCING = "fencing"
+
+
+def suspended_for(state: NodeState) -> frozenset[Suspended]:
+    """Return every reason to hold the applications' I/O; only a Primary has any."""
+    if state.role is not Role.PRIMARY:
+        return frozenset()
+    holds = state.options.on_no_data is OnNoData.SUSPEND_IO and not state.no_data_waived
+    reasons = {
+        Suspended.USER: state.user_suspended,
+        Suspended.NO_DATA: holds and wanted_reads(state) is Reads.NONE,
+        Suspended.FENCING: state.fence is not None and state.fence.frozen,
+    }
+    return frozenset(reason for reason, is_so in reasons.items() if is_so)
+
+
 def wanted_gate(state: NodeState) -> Gate:
-    """Whether writes may flow: the first one that the peer will miss waits for a new generation.
+    """Whether requests may flow: the first write that the peer will miss waits for a new generation.
 
     Before a resync from us begins, a write is only announced to the peer; if no identifier records that yet, it waits
     for the one that SYNC_UUID brings.
     """
+    if suspended_for(state):
+        return Gate.SUSPENDED
     before_source = state.replication in {ReplicationState.STARTING_SYNC_S, ReplicationState.WF_BITMAP_S}
     announced_only = before_source and state.role is Role.PRIMARY and not state.ids.bitmap
     return Gate.FIRST_WRITE if announced_only or needs_new_generation(state) else Gate.OPEN

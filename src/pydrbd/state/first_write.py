@@ -12,6 +12,7 @@ from pydrbd.model.events import FirstWriteHeld
 from pydrbd.model.generation import Beginning
 from pydrbd.model.states import Role
 from pydrbd.state import engine_settings, generations
+from pydrbd.state.node_state import NodeState
 from pydrbd.state.turn import Turn
 
 
@@ -25,6 +26,12 @@ def begin_if_held(turn: Turn) -> None:
     state = turn.state
     if state.first_write_uuid is None or (state.link is not None and not state.established):
         return
+    if state.role is not Role.PRIMARY:
+        # It came too late: the export is being taken away, and what it holds fails.
+        turn.change(first_write_uuid=None)
+        return
+    if engine_settings.suspended_for(state):
+        return
     new_uuid = state.first_write_uuid
     if generations.needs_new_generation(state):
         turn.change(first_write_uuid=None)
@@ -34,6 +41,18 @@ def begin_if_held(turn: Turn) -> None:
         if state.settings.gate is Gate.OPEN:
             # The gate opened between the engine's word and ours; saying it twice does no harm.
             turn.add(SetGate(Gate.OPEN))
+
+
+def misses_writes(state: NodeState, held: int, unstable: int) -> bool:
+    """Whether the peer may lack a write that is about to be acknowledged, or was, while no identifier says so.
+
+    Held writes count in either role: a node that is being demoted has them while its export closes. Unstable ones
+    count for a Primary only: nobody has written since a demotion, and the bits that Release sets make the next
+    handshake copy them.
+    """
+    if held and generations.lacks_generation(state):
+        return True
+    return unstable > 0 and generations.needs_new_generation(state)
 
 
 def begin_generation(turn: Turn, new_uuid: int, rule: str, began: Beginning | None = None) -> None:

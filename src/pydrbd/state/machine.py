@@ -26,6 +26,7 @@ from pydrbd.model.events import (
     Down,
     Event,
     FirstWriteHeld,
+    HandlerEnded,
     Invalidate,
     MetadataFailed,
     NewCurrentUuid,
@@ -37,11 +38,13 @@ from pydrbd.model.events import (
     Promote,
     ResyncDone,
     SocketsReady,
+    SuspendIo,
     TimerFired,
 )
 from pydrbd.model.states import ReplicationState
 from pydrbd.state import connections, disk, first_write, incoming, invalidate, peer_loss, peer_state, resync, roles
 from pydrbd.state.changes import new_current_uuid, requests
+from pydrbd.state.faults import notices, suspension, verdict
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import Command, NodeState
 from pydrbd.state.turn import LINGER_TIMER, Turn
@@ -54,6 +57,7 @@ def step(state: NodeState, event: Event, now_ms: int) -> tuple[NodeState, tuple[
     # A command that closes the export must not find a write held at the gate which only we can let go.
     first_write.begin_if_held(turn)
     _run_waiting(turn)
+    notices.tell(turn, state)
     first_write.begin_if_held(turn)
     turn.settle()
     reads_on = turn.state.link is not None and (turn.state.lingering or not turn.state.dropping)
@@ -82,6 +86,8 @@ def _dispatch(turn: Turn, event: Event) -> None:  # one line per event
             turn.change(clients=clients)
         case TimerFired():
             _on_timer(turn, event)
+        case HandlerEnded():
+            verdict.on_handler_ended(turn, event)
         case MetadataFailed():
             disk.on_metadata_failed(turn, event)
         case PacketReceived():
@@ -101,7 +107,7 @@ def _dispatch(turn: Turn, event: Event) -> None:  # one line per event
             peer_state.on_peer_disk_failed(turn, event)
         case Promote() | Demote() | Connect() | Disconnect() | Down():
             turn.change(waiting=(*turn.state.waiting, event))
-        case Invalidate() | Outdate() | NewCurrentUuid() | PauseSync():
+        case Invalidate() | Outdate() | NewCurrentUuid() | PauseSync() | SuspendIo():
             turn.change(waiting=(*turn.state.waiting, event))
         case _:
             assert_never(event)
@@ -137,10 +143,13 @@ def _run_waiting(turn: Turn) -> None:
 def _in_motion(state: NodeState, command: Command) -> bool:
     """Whether a command has to wait.
 
-    It does for the peer's answer, a handshake, the end of a link, and a promotion for the first steps of a resync.
+    It does for the peer's answer, for the peer to be fenced, for a handshake and the end of a link, and a promotion for
+    the first steps of a resync.
     """
     if state.pending is not None or state.dropping:
         return True
+    if state.fence is not None and state.fence.promote is not None:
+        return not isinstance(command, SuspendIo)
     if state.first_write_uuid is not None and isinstance(command, Demote | Down):
         return True
     in_handshake = state.link is not None and not state.link.established
@@ -175,6 +184,8 @@ def _run(turn: Turn, command: Command) -> None:  # one line per command
             new_current_uuid.on_new_current_uuid(turn, command)
         case PauseSync():
             resync.on_pause_sync(turn, command)
+        case SuspendIo():
+            suspension.on_suspend_io(turn, command)
         case Down():
             connections.on_down(turn, command)
         case _:

@@ -20,13 +20,14 @@ from pydrbd.model.events import (
     Outdate,
     PauseSync,
     Promote,
+    SuspendIo,
 )
 from pydrbd.model.generation import Beginning, GenerationIds, MdFlag
 from pydrbd.model.packets import QueueLimits, Sizes, SyncParam, Uuids
-from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, RrConflict, WireProtocol
+from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, OnNoData, RrConflict, WireProtocol
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 
-Command = Promote | Demote | Connect | Disconnect | Invalidate | Outdate | NewCurrentUuid | PauseSync | Down
+Command = Promote | Demote | Connect | Disconnect | Invalidate | Outdate | NewCurrentUuid | PauseSync | SuspendIo | Down
 NO_MD_FLAGS = MdFlag(0)
 
 
@@ -49,6 +50,9 @@ class Options:
     rr_conflict: RrConflict = RrConflict.DISCONNECT
     fencing: Fencing = Fencing.DONT_CARE
     on_io_error: OnIoError = OnIoError.DETACH
+    on_no_data: OnNoData = OnNoData.IO_ERROR
+    handlers: frozenset[str] = frozenset()
+    """Those that are configured."""
     user_sectors: int = 0
     """The `size` of the disk section."""
     max_bio_size_bytes: int = 1 << 20
@@ -111,6 +115,21 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Fence:
+    """The peer is being fenced, or could not be. What a frozen Primary knows of the loss is kept until it goes on."""
+
+    frozen: bool = False
+    """I/O is held."""
+    running: bool = True
+    """The handler has not ended yet."""
+    held: int = 0
+    unstable: int = 0
+    new_uuid: int = 0
+    promote: Promote | None = None
+    """The command that waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """What the superblock holds."""
 
@@ -159,6 +178,13 @@ class NodeState:
     """How often we have looked whether the last acknowledgements of a finished resync are in."""
     end_bits: int = 0
     """How many blocks lacked one when we looked last."""
+
+    fence: Fence | None = None
+    user_suspended: bool = False
+    no_data_waived: bool = False
+    """A person would rather have I/O fail than wait for data."""
+    before_target_runs: bool = False
+    """The handler before-resync-target has not ended yet."""
 
     clients: int = 0
     pending: Pending | None = None

@@ -2,7 +2,8 @@
 
 Order: new identifiers if a write is held or not known stable on the peer (else the gate is armed, and the first write
 begins the new generation), then no more replication, then Release. A crash in between leaves a node that knows that
-it may differ.
+it may differ. While I/O is suspended, by fencing above all, Release marks the blocks and acknowledges nothing; the
+new generation begins when I/O goes on.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from pydrbd.model.events import (
     PauseSync,
     PeerLost,
     Promote,
+    SuspendIo,
 )
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state import connections, first_write, resync, roles
 from pydrbd.state.changes import requests
 from pydrbd.state.engine_settings import SOURCE_STATES, TARGET_STATES
-from pydrbd.state.generations import lacks_generation, needs_new_generation
+from pydrbd.state.faults import fencing
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import NodeState, Pending
 from pydrbd.state.turn import INFO, LINGER_TIMER, WARNING, Turn
@@ -59,28 +61,23 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
         peer_disk=_peer_disk_after(state.peer_disk),
         peer_paused=False,
         end_tries=0,
+        before_target_runs=False,
     )
-    if _misses_writes(turn.state, event):
+    fences = state.established and state.role is Role.PRIMARY and fencing.is_due(turn.state)
+    if fences:
+        fencing.begin_after_loss(turn, event)
+    frozen = turn.state.fence is not None and turn.state.fence.frozen
+    if not frozen and first_write.misses_writes(turn.state, event.held, event.unstable):
         first_write.begin_generation(turn, event.new_uuid, "peer-lost-with-writes")
     turn.settle()
     turn.add(Release())
     if turn.state.has_disk:
         turn.add(WriteBitmap())
+    if fences:
+        fencing.call_handler(turn)
     if pending is not None:
         _go_on(turn, pending)
     _look_again(turn, event.reason)
-
-
-def _misses_writes(state: NodeState, event: PeerLost) -> bool:
-    """Whether the peer may lack a write that is about to be acknowledged, or was, while no identifier says so.
-
-    Held writes count in either role: a node that is being demoted has them while its export closes. Unstable ones
-    count for a Primary only: nobody has written since a demotion, and the bits that Release sets make the next
-    handshake copy them.
-    """
-    if event.held and lacks_generation(state):
-        return True
-    return event.unstable > 0 and needs_new_generation(state)
 
 
 def _connection_after(state: NodeState, reason: Lost, pending: Pending | None) -> ConnectionState:
@@ -110,7 +107,7 @@ def _go_on(turn: Turn, pending: Pending) -> None:
             turn.answer(command.token)
         case Down():
             connections.finish_down(turn, command)
-        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync():
+        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync() | SuspendIo():
             raise AssertionError(f"{command} does not wait for the peer")
         case _:
             assert_never(command)

@@ -26,6 +26,8 @@ from pydrbd.state.turn import WARNING, Turn
 
 TIMER = "bitmap"
 END_TIMER = "resync-end"
+BEFORE_TARGET = "before-resync-target"
+"""The handler that may prevent a resync to us; it is waited for."""
 END_DELAY_MS = 50
 END_TRIES_MAX = 100
 
@@ -75,7 +77,7 @@ def become_source(turn: Turn, new_uuid: int, bits_set: int) -> None:
     turn.change(peer_disk=DiskState.INCONSISTENT)
     # SYNC_UUID has to stand between the last write that the peer is only told about and the first that it is sent.
     turn.suspend_for(SyncUuid(turn.state.ids.bitmap))
-    turn.add(StartResync(target=False))
+    turn.add(RunHandler("before-resync-source"), StartResync(target=False))
     _say_began(turn, "SyncSource", bits_set)
 
 
@@ -91,8 +93,10 @@ def on_sync_uuid(turn: Turn, packet: SyncUuid, bits_set: int) -> None:
     turn.settle()
     # The source forgets a block once we have written it; until that is flushed only our bitmap on disk knows of it.
     turn.add(WriteBitmap())
-    turn.add(StopTimer(TIMER), RunHandler("before-resync-target"))
-    if not state.paused:
+    waits = BEFORE_TARGET in state.options.handlers
+    turn.change(before_target_runs=waits)
+    turn.add(StopTimer(TIMER), RunHandler(BEFORE_TARGET))
+    if not (state.paused or waits):
         turn.add(StartResync(target=True))
     _say_began(turn, "SyncTarget", bits_set)
 
@@ -223,6 +227,7 @@ def follow_pause(turn: Turn) -> None:
         case ReplicationState.PAUSED_SYNC_T if not paused:
             turn.change(replication=ReplicationState.SYNC_TARGET)
             turn.settle()
-            turn.add(StartResync(target=True))
+            if not turn.state.before_target_runs:
+                turn.add(StartResync(target=True))
         case _:
             pass

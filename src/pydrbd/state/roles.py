@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pydrbd.model.effects import CloseExport, OpenExport, WriteBitmap
+from dataclasses import replace
+
+from pydrbd.model.effects import CloseExport, Gate, OpenExport, SetGate, WriteBitmap
 from pydrbd.model.events import Demote, Promote
 from pydrbd.model.generation import Beginning
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import DiskState, ReplicationState, Role
 from pydrbd.state import generations
 from pydrbd.state.changes import requests
+from pydrbd.state.faults import fencing
 from pydrbd.state.node_state import NodeState, Pending
 from pydrbd.state.turn import WARNING, Turn
 
@@ -35,6 +38,9 @@ def on_promote(turn: Turn, command: Promote) -> None:
     state = turn.state
     if state.role is Role.PRIMARY:
         turn.answer(command.token)
+        return
+    if state.link is None and fencing.is_due(state):
+        fencing.begin_for_promotion(turn, command)
         return
     refusal = promotion_refusal(state)
     could_be_good = DiskState.INCONSISTENT <= state.disk < DiskState.UP_TO_DATE
@@ -93,11 +99,19 @@ def on_demote(turn: Turn, command: Demote) -> None:
 
 
 def become_secondary(turn: Turn) -> None:
-    """Close the export, make what it wrote and marked durable, then give the role up."""
+    """Close the export, make what it wrote and marked durable, then give the role up.
+
+    What waits at a closed gate fails: it was never acknowledged, and to let it go would take a generation, a fenced
+    peer, or data.
+    """
+    if turn.state.settings.gate is not Gate.OPEN:
+        turn.add(SetGate(Gate.FAIL))
+        turn.change(settings=replace(turn.state.settings, gate=Gate.FAIL))
     turn.add(CloseExport())
     if turn.state.has_disk:
         turn.add(WriteBitmap())
     turn.change(role=Role.SECONDARY, ids=generations.with_role(turn.state.ids, Role.SECONDARY), first_write_uuid=None)
+    turn.change(fence=None)
     turn.settle()
     turn.say("We are Secondary", "demoted")
     if turn.state.established:

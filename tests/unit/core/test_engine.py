@@ -114,7 +114,7 @@ def translator() -> Translator:
         (Fact(FactType.BITMAP_RECEIVED, a=4), events.BitmapReceived(4, 77)),
         (Fact(FactType.RESYNC_DONE, a=1), events.ResyncDone(1)),
         (Fact(FactType.DISK_FAILED, result=-5, a=8, b=1), events.DiskFailed("write", 8, 5, 77)),
-        (Fact(FactType.PEER_DISK_FAILED, a=8), events.PeerDiskFailed(8)),
+        (Fact(FactType.PEER_DISK_FAILED, a=8), events.PeerDiskFailed(8, 77)),
         (Fact(FactType.CLIENTS, a=2, b=3), events.ClientsChanged(2)),
     ],
 )

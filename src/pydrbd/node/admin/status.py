@@ -15,6 +15,7 @@ from pydrbd.config.description import Host, ResourceView
 from pydrbd.core.engine import Counters
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
 from pydrbd.node.admin.progress import SECTORS_PER_BIT, Progress, mib_per_s
+from pydrbd.state.engine_settings import Suspended, suspended_for
 from pydrbd.state.node_state import NodeState
 from pydrbd.state.why import blocks
 
@@ -57,14 +58,15 @@ class Snapshot:
 def as_data(snapshot: Snapshot) -> Json:
     """Return the resource's object of `drbdsetup status --json`."""
     state = snapshot.state
+    suspended = suspended_for(state)
     return {
         "name": snapshot.view.resource.name,
         "node-id": _node_id(snapshot.view, snapshot.view.local),
         "role": str(state.role),
-        "suspended": False,
-        "suspended-user": False,
-        "suspended-no-data": False,
-        "suspended-fencing": False,
+        "suspended": bool(suspended),
+        "suspended-user": Suspended.USER in suspended,
+        "suspended-no-data": Suspended.NO_DATA in suspended,
+        "suspended-fencing": Suspended.FENCING in suspended,
         "suspended-quorum": False,
         "force-io-failures": False,
         "write-ordering": "flush" if snapshot.view.local.volumes[0].options.disk_flushes else "drain",
@@ -215,8 +217,10 @@ def as_text(data: Json, *, verbose: bool = False, statistics: bool = False) -> s
     if verbose:
         out.put(4, f" node-id:{data['node-id']}")
     out.put(4, f" role:{data['role']}")
+    reasons = [name for name in ("user", "no-data", "fencing") if data[f"suspended-{name}"]]
+    if verbose or reasons:
+        out.put(4, f" suspended:{','.join(reasons) or 'no'}")
     if verbose:
-        out.put(4, " suspended:no")
         out.put(4, " force-io-failures:no")
     if verbose and statistics:
         out.end_line()

@@ -76,6 +76,8 @@ COMMANDS: dict[str, Command] = {
     "new-current-uuid": Command(events.NewCurrentUuid, frozenset({"clear_bitmap"}), draws_uuid=True),
     "pause-sync": Command(events.PauseSync, fixed=(("paused", True),)),
     "resume-sync": Command(events.PauseSync, fixed=(("paused", False),)),
+    "suspend-io": Command(events.SuspendIo, fixed=(("suspended", True),)),
+    "resume-io": Command(events.SuspendIo, fixed=(("suspended", False),)),
     "down": Command(events.Down, _FORCE, deadline_s=DOWN_DEADLINE_S),
 }
 

@@ -121,4 +121,6 @@ def _judge_disconnect(state: NodeState, change: Change) -> ChangeResult:
     primary = state.role is Role.PRIMARY
     if primary and (state.disk is not DiskState.UP_TO_DATE or change.peer_disk is DiskState.OUTDATED):
         return ChangeResult.NO_UP_TO_DATE_DISK
+    if requests.outdates_peer(state) and state.peer_disk > DiskState.OUTDATED and change.disk is not DiskState.OUTDATED:
+        return ChangeResult.PRIMARY_NOP
     return ChangeResult.SUCCESS

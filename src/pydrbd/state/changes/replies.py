@@ -15,9 +15,10 @@ from pydrbd.model.events import (
     Outdate,
     PauseSync,
     Promote,
+    SuspendIo,
 )
 from pydrbd.model.packets import ConnectionChangeReply, StateChangeReply
-from pydrbd.model.states import ConnectionState
+from pydrbd.model.states import ConnectionState, DiskState
 from pydrbd.state import invalidate, roles
 from pydrbd.state.changes import requests
 from pydrbd.state.node_state import Pending
@@ -52,9 +53,13 @@ def grant(turn: Turn, pending: Pending, new_uuid: int) -> None:
             turn.answer(command.token)
         case Disconnect() | Down():
             # Answered when the engine says that the link is gone.
+            if pending.outdate:
+                turn.change(disk=DiskState.OUTDATED)
+            if requests.outdates_peer(turn.state):
+                turn.change(peer_disk=DiskState.OUTDATED)
             turn.change(pending=pending)
             turn.drop(ConnectionState.DISCONNECTING)
-        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync():
+        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync() | SuspendIo():
             raise AssertionError(f"{command} needs nobody's consent")
         case _:
             assert_never(command)

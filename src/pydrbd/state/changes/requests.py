@@ -18,9 +18,10 @@ from pydrbd.model.packets import (
     StateChangeReply,
     StateChangeRequest,
 )
+from pydrbd.model.policies import Fencing
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
-from pydrbd.state.node_state import Pending
+from pydrbd.state.node_state import NodeState, Pending
 from pydrbd.state.turn import WARNING, Turn
 
 TIMER = "peer-answer"
@@ -40,9 +41,19 @@ def ask(turn: Turn, pending: Pending) -> None:
             turn.send(StateChangeRequest(change))
         case _:
             disk = DiskState.OUTDATED if pending.outdate else None
-            change = Change(connection=ConnectionState.DISCONNECTING, replication=ReplicationState.OFF, disk=disk)
+            change = Change(
+                connection=ConnectionState.DISCONNECTING,
+                replication=ReplicationState.OFF,
+                disk=disk,
+                peer_disk=DiskState.OUTDATED if outdates_peer(turn.state) else None,
+            )
             turn.send(ConnectionChangeRequest(change))
     turn.start_timer(TIMER, turn.state.options.answer_timeout_ms)
+
+
+def outdates_peer(state: NodeState) -> bool:
+    """Whether a Primary lets the peer go only as Outdated, so that nobody has to fence it."""
+    return state.role is Role.PRIMARY and state.options.fencing is not Fencing.DONT_CARE
 
 
 def take(turn: Turn) -> Pending | None:

@@ -198,7 +198,7 @@ def _dry_run(turn: Turn, strategy: Strategy | None) -> None:
 
 
 def _establish(turn: Turn, packet: State, peer_disk: DiskState, strategy: Strategy | None) -> None:
-    bits_set = turn.link.sent_bits
+    bits_set, state = turn.link.sent_bits, turn.state
     turn.add(StopTimer(TIMER))
     turn.change_link(established=True)
     turn.change(
@@ -209,6 +209,8 @@ def _establish(turn: Turn, packet: State, peer_disk: DiskState, strategy: Strate
         discard_my_data=False,
         promoted_alone=False,
         promoted_by=None,
+        fence=state.fence if state.fence is not None and state.fence.promote is not None else None,
+        no_data_waived=False,
     )
     turn.say(f"Connected to {turn.state.options.peer_name}", "connected")
     if strategy is None or not (strategy.kind.is_source or strategy.kind.is_target):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import click
 
 from pydrbd.cli.admin_client import NotUpError, VerbError, ask
 from pydrbd.cli.context import Context
 from pydrbd.cli.each import for_each, resource_argument
+
+SUCCESSOR_S = 30.0
+POLL_S = 0.05
 
 
 def start(context: Context, resource: str) -> None:
@@ -59,15 +63,37 @@ def down(context: Context, resource: str, force: bool) -> None:
     for_each(context, resource, lambda name: stop(context, name, force=force))
 
 
-def leave(context: Context, resource: str) -> None:
-    """End the daemon for its successor: under an open device, which waits for it, or by taking the resource down."""
+def replace(context: Context, resource: str) -> None:
+    """Put another daemon in the place of this one: under an open device, which waits for it, or by down and up."""
+    is_left, supervised = False, False
     try:
-        ask(context, resource, "leave", wait_for_end=True)
+        answer = ask(context, resource, "leave", wait_for_end=True)
+        is_left, supervised = True, bool(answer.data["supervised"])
     except NotUpError:
         context.resource(resource)
     except VerbError:
         # It has no device that could wait: the ordinary way, with the ordinary refusals.
         stop(context, resource)
+    if is_left and supervised:
+        _wait_for_successor(context, resource)
+    else:
+        start(context, resource)
+
+
+def _wait_for_successor(context: Context, resource: str) -> None:
+    """Wait for the daemon that systemd starts. Raises `VerbError` if none comes."""
+    deadline = time.monotonic() + SUCCESSOR_S
+    while True:
+        try:
+            ask(context, resource, "role")
+        except NotUpError:
+            if time.monotonic() > deadline:
+                raise VerbError(
+                    f"{resource}: systemd has not started it again within {SUCCESSOR_S:.0f} s", 20
+                ) from None
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 @click.command()
@@ -75,12 +101,7 @@ def leave(context: Context, resource: str) -> None:
 @click.pass_obj
 def restart(context: Context, resource: str) -> None:
     """Replace the daemon; what uses its device waits meanwhile. Without a device: down and up again."""
-
-    def body(name: str) -> None:
-        leave(context, name)
-        start(context, name)
-
-    for_each(context, resource, body)
+    for_each(context, resource, lambda name: replace(context, name))
 
 
 COMMANDS: list[click.Command] = [up, down, restart]

@@ -137,8 +137,7 @@ class LiveControl:
 
     def replace(self, name: str) -> None:
         """See `Control`."""
-        self._try(lambda: daemon_verbs.leave(self._context, name))
-        self._try(lambda: daemon_verbs.start(self._context, name))
+        self._try(lambda: daemon_verbs.replace(self._context, name))
 
     def connect(self, name: str) -> None:
         """See `Control`."""

@@ -84,6 +84,8 @@ class Daemon:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._progress: Progress | None = None
         self._exit = asyncio.Event()
+        self.left = False
+        """It ends with its device in place, for the next daemon."""
         self._told = 0
         self._last_error = ""
         self._telling: set[asyncio.Task[None]] = set()
@@ -206,6 +208,7 @@ class Daemon:
         if self._device.attached is None or self._clients():
             return False
         log.warning("leaving %s to the next daemon", self._device.attached.path)
+        self.left = True
         self._exit.set()
         return True
 

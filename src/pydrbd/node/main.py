@@ -20,7 +20,16 @@ from pydrbd.config.description import ResourceView
 from pydrbd.config.errors import ConfigError
 from pydrbd.node import logging_setup
 from pydrbd.node.daemon import Daemon, Places
-from pydrbd.node.process import EXIT_INVALID, EXIT_OTHER, PidFile, Readiness, StartError, go_to_background
+from pydrbd.node.process import (
+    EXIT_INVALID,
+    EXIT_LEFT,
+    EXIT_OTHER,
+    PidFile,
+    Readiness,
+    StartError,
+    go_to_background,
+    is_supervised,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     readiness = Readiness(None) if options.foreground else go_to_background()
     try:
-        _serve(view, places, readiness, in_foreground=options.foreground)
+        left = _serve(view, places, readiness, in_foreground=options.foreground)
     except StartError as error:
         log.error("not started: %s", error.sentence)
         readiness.failed(error)
@@ -50,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         log.exception("the daemon ends by a fault of its own")
         readiness.failed(StartError(f"{view.resource.name}: the daemon failed: {error}"))
         return EXIT_OTHER
-    return 0
+    return EXIT_LEFT if left and is_supervised() else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,7 +97,8 @@ def _places(options: argparse.Namespace) -> Places:
     return Places(options.config.absolute(), run, state)
 
 
-def _serve(view: ResourceView, places: Places, readiness: Readiness, *, in_foreground: bool) -> None:
+def _serve(view: ResourceView, places: Places, readiness: Readiness, *, in_foreground: bool) -> bool:
+    """Run the daemon to its end. Return whether it has left its device to a successor."""
     name = view.resource.name
     lock = PidFile.acquire(places.run / "pid", name)
     try:
@@ -98,12 +108,15 @@ def _serve(view: ResourceView, places: Places, readiness: Readiness, *, in_foreg
         except OSError as error:
             raise StartError(f"cannot write the log {log_file}: {error.strerror}") from error
 
-        async def live() -> None:
-            await Daemon(view, places).run(readiness)
+        async def live() -> bool:
+            daemon = Daemon(view, places)
+            await daemon.run(readiness)
+            return daemon.left
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(live())
-        log.info("down")
+            left = runner.run(live())
+        log.info("gone, with the device in place" if left else "down")
+        return left
     finally:
         lock.release()
 

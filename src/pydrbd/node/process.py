@@ -18,6 +18,8 @@ from typing import NoReturn
 
 EXIT_INVALID = 10
 EXIT_OTHER = 20
+EXIT_LEFT = 75
+"""The daemon made room for its successor, which systemd starts (RestartForceExitStatus)."""
 
 _MESSAGE_BYTES_MAX = 1 << 16
 
@@ -70,6 +72,11 @@ def _is_still(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:
         return False
+
+
+def is_supervised() -> bool:
+    """Say whether systemd started us and will start our successor."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
 
 
 class Readiness:

@@ -20,6 +20,7 @@ from pydrbd.node.admin.admin_socket import EXIT_OK, EXIT_USAGE, Reply, Request
 from pydrbd.node.admin.status import Json, as_text
 from pydrbd.node.attachment import new_uuid
 from pydrbd.node.performer import Performer
+from pydrbd.node.process import is_supervised
 from pydrbd.state.node_state import NodeState
 
 EXIT_TIMED_OUT = 5
@@ -209,7 +210,7 @@ class Verbs:
 
     async def _on_leave(self, _: Request) -> Reply:
         if self._leave():
-            return Reply()
+            return Reply(data={"supervised": is_supervised()})
         return Reply(EXIT_NO_DEVICE, f"{self._resource}: there is no device to leave to another daemon")
 
     # --- waiting -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,64 @@
+"""`pydrbd restart`: which way the daemon is replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pydrbd.cli import daemon_verbs
+from pydrbd.cli.admin_client import Answer, NotUpError, VerbError
+from pydrbd.cli.context import Context
+
+
+class Daemon:
+    """What the daemon answers to `leave`, and what the command did."""
+
+    def __init__(self, leave: Exception | dict[str, Any], absent: int = 0) -> None:
+        self.leave = leave
+        self.absent = absent
+        self.done: list[str] = []
+
+    def ask(self, _context: Context, resource: str, verb: str, **_: object) -> Answer:
+        self.done.append(verb)
+        if verb == "leave" and isinstance(self.leave, Exception):
+            raise self.leave
+        if verb == "role" and self.absent:
+            self.absent -= 1
+            raise NotUpError(resource)
+        return Answer("", self.leave)
+
+
+def replaced(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    context = Context(Path("/etc/drbd.conf"), "castor", Path("/run"), Path("/var"))
+    monkeypatch.setattr(daemon_verbs, "ask", daemon.ask)
+    monkeypatch.setattr(daemon_verbs, "stop", lambda *_: daemon.done.append("stop"))
+    monkeypatch.setattr(daemon_verbs, "start", lambda *_: daemon.done.append("start"))
+    monkeypatch.setattr(Context, "resource", lambda *_: None)
+    daemon_verbs.replace(context, "drbd0")
+    return daemon.done
+
+
+def test_under_a_device_the_daemon_leaves_and_another_is_started(monkeypatch: pytest.MonkeyPatch):
+    assert replaced(Daemon({"supervised": False}), monkeypatch) == ["leave", "start"]
+
+
+def test_under_systemd_its_next_daemon_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(daemon_verbs, "POLL_S", 0.001)
+    assert replaced(Daemon({"supervised": True}, absent=2), monkeypatch) == ["leave", "role", "role", "role"]
+
+
+def test_systemd_that_starts_none_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(daemon_verbs, "SUCCESSOR_S", 0.0)
+    with pytest.raises(VerbError, match="not started again within 0 s by systemd"):
+        replaced(Daemon({"supervised": True}, absent=1 << 30), monkeypatch)
+
+
+def test_without_a_device_it_is_down_and_up(monkeypatch: pytest.MonkeyPatch):
+    refusal = VerbError("drbd0: there is no device to leave to another daemon", 10)
+    assert replaced(Daemon(refusal), monkeypatch) == ["leave", "stop", "start"]
+
+
+def test_what_is_not_up_is_started(monkeypatch: pytest.MonkeyPatch):
+    assert replaced(Daemon(NotUpError("drbd0")), monkeypatch) == ["leave", "start"]

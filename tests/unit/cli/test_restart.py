@@ -51,7 +51,7 @@ def test_under_systemd_its_next_daemon_is_waited_for(monkeypatch: pytest.MonkeyP
 
 def test_systemd_that_starts_none_is_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(daemon_verbs, "SUCCESSOR_S", 0.0)
-    with pytest.raises(VerbError, match="not started again within 0 s by systemd"):
+    with pytest.raises(VerbError, match="systemd has not started it again within 0 s"):
         replaced(Daemon({"supervised": True}, absent=1 << 30), monkeypatch)
 
 

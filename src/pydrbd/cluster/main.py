@@ -80,6 +80,7 @@ def init(arguments: list[str] | None = None) -> int:
     def body(control: LiveControl, host: LiveHost, name: str, action: str) -> int:
         script = InitScript(control, host, TerminalDialog)
         todo: Callable[[list[str]], int] = getattr(script, "reload" if action == "force-reload" else action)
+        os.environ.setdefault("PYDRBD_DISK_WAIT_S", "60")  # for the daemons that we start
         return todo(_names(control, name))
 
     return _run("drbd", arguments, actions, body, EXIT_FAILED)

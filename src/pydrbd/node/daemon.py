@@ -30,18 +30,21 @@ from pydrbd.node.admin.progress import SAMPLE_MS, Progress
 from pydrbd.node.admin.status import RESYNC_STATES, Json, Snapshot, as_data
 from pydrbd.node.admin.verbs import COMMANDS, Verbs
 from pydrbd.node.attachment import Attachment, new_uuid
+from pydrbd.node.backing.disk_arrival import wait_for_disk
+from pydrbd.node.backing.md_set import md_of
 from pydrbd.node.chronicle.decisions import Chronicle
 from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
 from pydrbd.node.export_socket import ExportSocket
 from pydrbd.node.handlers import Handlers
-from pydrbd.node.kernel_device import KernelDevice
+from pydrbd.node.kernel import memory
+from pydrbd.node.kernel.kernel_device import KernelDevice
+from pydrbd.node.kernel.take_over import take_over
 from pydrbd.node.link.connector import Endpoint, Terms
 from pydrbd.node.link.peer_link import INTERNAL_TOKEN, PeerLink
 from pydrbd.node.performer import Performer
 from pydrbd.node.process import EXIT_INVALID, Readiness, StartError
 from pydrbd.node.resync_pacer import ResyncPacer, limits_of
 from pydrbd.node.rules import fresh_state, wire_protocol
-from pydrbd.node.take_over import take_over
 from pydrbd.state.machine import step
 
 log = logging.getLogger(__name__)
@@ -66,10 +69,14 @@ class Places:
 class Daemon:
     """One resource on this node."""
 
-    def __init__(self, view: ResourceView, places: Places, binding: Binding | None = None) -> None:
+    def __init__(
+        self, view: ResourceView, places: Places, binding: Binding | None = None, *, may_have_device: bool = False
+    ) -> None:
+        """`may_have_device`: this host will write through us, and `memory.protect` was called."""
+        self._may_have_device = may_have_device
         self._view = view
         self._places = places
-        self._engine = Engine(_engine_options(), binding)
+        self._engine = Engine(_engine_options(may_have_device=may_have_device), binding)
         self._link = PeerLink(self._engine, terms(view), view.resource.net, self._post)
         self._disk = Attachment(view, self._engine, places.state)
         self._export = ExportSocket(places.run / "nbd.sock", self._engine.export_client, self._clients)
@@ -116,6 +123,9 @@ class Daemon:
         except OSError as error:
             raise StartError(f"{self._view.resource.name}: {error.strerror}", EXIT_INVALID) from error
         self._engine.start(self._on_fact)
+        if self._may_have_device and (trouble := memory.unlocked(POOL_BYTES)):
+            log.warning("%s", trouble)
+        await self._wait_for_disk()
         attached = await self._disk.attach()
         self._device.identify(attached.device_uuid)
         await self._settle(attached, performing)
@@ -130,6 +140,15 @@ class Daemon:
             raise StartError(f"{self._view.resource.name}: {error.strerror}") from error
         log.info("up, with %s, pid %d", self._engine.io_name, os.getpid())
         await self._take_over(performing)
+
+    async def _wait_for_disk(self) -> None:
+        """Wait for a backing disk that comes late, as long as PYDRBD_DISK_WAIT_S says: at boot, a minute."""
+        disk = Path(self._view.local.volumes[0].disk)
+        try:
+            timeout_s = float(os.environ.get("PYDRBD_DISK_WAIT_S") or 0)
+        except ValueError:
+            raise StartError("PYDRBD_DISK_WAIT_S is not a number of seconds", EXIT_INVALID) from None
+        await wait_for_disk(disk, timeout_s)
 
     async def _take_over(self, performing: asyncio.Future[None]) -> None:
         """Go on where a killed daemon was; a take-over that has to wait does so behind our back."""
@@ -229,6 +248,7 @@ class Daemon:
                 self._progress,
                 self._engine.io_name,
                 self._device.as_data(),
+                md_of(Path(self._view.local.volumes[0].disk)),
                 given_up=self._chronicle.given_up(self._performer.state),
                 why=self._chronicle.why(self._performer.state, self._bits_set()),
             )
@@ -362,11 +382,11 @@ def terms(view: ResourceView) -> Terms:
     )
 
 
-def _engine_options() -> Options:
+def _engine_options(*, may_have_device: bool) -> Options:
     way = os.environ.get("PYDRBD_IO", "")
     if way not in IO_WAYS:
         raise StartError(f"PYDRBD_IO is {way!r}; it can be auto, uring or threads", EXIT_INVALID)
-    return Options(io=IO_WAYS[way], requests=REQUESTS, pool_bytes=POOL_BYTES)
+    return Options(io=IO_WAYS[way], requests=REQUESTS, pool_bytes=POOL_BYTES, lock_memory=may_have_device)
 
 
 def _soon(plain: Callable[[Any], object]) -> Callable[[Any], Awaitable[None]]:

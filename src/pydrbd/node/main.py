@@ -18,8 +18,11 @@ import uvloop
 from pydrbd import config
 from pydrbd.config.description import ResourceView
 from pydrbd.config.errors import ConfigError
+from pydrbd.device.choice import choose, kinds
+from pydrbd.device.kind import DeviceError
 from pydrbd.node import logging_setup
 from pydrbd.node.daemon import Daemon, Places
+from pydrbd.node.kernel import memory
 from pydrbd.node.process import (
     EXIT_INVALID,
     EXIT_LEFT,
@@ -108,8 +111,13 @@ def _serve(view: ResourceView, places: Places, readiness: Readiness, *, in_foreg
         except OSError as error:
             raise StartError(f"cannot write the log {log_file}: {error.strerror}") from error
 
+        may_have_device = _may_have_device(view)
+        # Before the first thread: they inherit it.
+        for trouble in memory.protect() if may_have_device else []:
+            log.warning("%s", trouble)
+
         async def live() -> bool:
-            daemon = Daemon(view, places)
+            daemon = Daemon(view, places, may_have_device=may_have_device)
             await daemon.run(readiness)
             return daemon.left
 
@@ -119,6 +127,15 @@ def _serve(view: ResourceView, places: Places, readiness: Readiness, *, in_foreg
         return left
     finally:
         lock.release()
+
+
+def _may_have_device(view: ResourceView) -> bool:
+    """Say whether this host will use the resource by a device of its own."""
+    try:
+        return choose(view.resource.attach, kinds()).name != "none"
+    except DeviceError as error:
+        log.warning("%s", error)
+        return False
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pydrbd.device import links, openers
 from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Made, Wish
 from pydrbd.device.openers import Opener
 from pydrbd.device.state_file import StateFile
-from pydrbd.node import kernel_device, take_over
+from pydrbd.node.kernel import kernel_device, take_over
 
 
 class FakeKind:

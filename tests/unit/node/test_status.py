@@ -149,3 +149,22 @@ def test_data_says_never_while_nothing_moves(snapshot: Snapshot):
     peer_device = as_data(still)["connections"][0]["peer_devices"][0]
     assert peer_device["estimated-seconds-to-finish"] == NEVER_S
     assert "eta:nan" in as_text(as_data(still))
+
+
+def test_a_degraded_md_set_below_is_seen_without_asking_for_more(snapshot: Snapshot):
+    md = {"level": "raid1", "disks": 2, "degraded": 1, "array-state": "active", "sync-action": "recover"}
+    data = as_data(replace(snapshot, md=md))
+    assert data["devices"][0]["backing-md"] == md
+    assert "  disk:UpToDate md:raid1 degraded:1 sync-action:recover\n" in as_text(data)
+    whole = as_data(replace(snapshot, md=md | {"degraded": 0}))
+    assert "md:" not in as_text(whole)
+    assert "md:raid1 degraded:0" in as_text(whole, verbose=True)
+
+
+def test_the_kernel_device_and_who_has_it_open(snapshot: Snapshot):
+    device = {"kind": "nbd", "path": "/dev/nbd0", "size": 1024, "openers": ["mounted on /opt"], "reconnects": 1}
+    text = as_text(as_data(replace(snapshot, device=device)), verbose=True)
+    assert "      kernel-device:/dev/nbd0 attach:nbd reconnects:1\n      open-by:mounted on /opt\n" in text
+    assert "kernel-device" not in as_text(as_data(replace(snapshot, device=device)))
+    problem = as_text(as_data(replace(snapshot, device={"problem": "no free loop device"})), verbose=True)
+    assert "kernel-device:none (no free loop device)" in problem

@@ -46,6 +46,8 @@ class Snapshot:
     io_name: str = ""
     device: Json | None = None
     """The kernel device: kind, path, size in KiB, who has it open; or the problem with it."""
+    md: Json | None = None
+    """What md says of the backing disk, if that is an md set."""
     given_up: Json = field(default_factory=lambda: {"given-up": None, "split-brain": None})
     """Why the peer was given up, if it was (`Chronicle.given_up`)."""
     why: tuple[str, ...] = ()
@@ -97,7 +99,13 @@ def _device(snapshot: Snapshot) -> Json:
         "bm-writes": counters.bm_writes,
         "upper-pending": counters.upper_pending,
         "lower-pending": counters.lower_pending,
-    } | ({} if snapshot.device is None else {"kernel-device": snapshot.device})
+    } | _host_side(snapshot)
+
+
+def _host_side(snapshot: Snapshot) -> Json:
+    """Return what only we can say: the device on this host, and the set below it."""
+    found = {"kernel-device": snapshot.device, "backing-md": snapshot.md}
+    return {name: data for name, data in found.items() if data is not None}
 
 
 def _connection(snapshot: Snapshot) -> Json:
@@ -249,6 +257,11 @@ def _put_device(out: _Wrapped, device: Json, *, verbose: bool, statistics: bool)
         out.put(indent, f" open:{'yes' if device['open'] else 'no'}")
     if verbose and "kernel-device" in device:
         _put_kernel_device(out, device["kernel-device"])
+    if "backing-md" in device and (verbose or device["backing-md"]["degraded"]):
+        md = device["backing-md"]
+        out.put(indent, f" md:{md['level']}")
+        out.put(indent, f" degraded:{md['degraded']}")
+        out.put(indent, f" sync-action:{md['sync-action'] or 'none'}")
     if statistics:
         out.end_line()
         names = ["size", "read", "written", "al-writes", "bm-writes", "upper-pending", "lower-pending"]

@@ -13,7 +13,7 @@ import logging
 from pydrbd.model.states import Role
 from pydrbd.node.admin.admin_socket import EXIT_OK
 from pydrbd.node.admin.verbs import COMMANDS, Verbs
-from pydrbd.node.kernel_device import KernelDevice
+from pydrbd.node.kernel.kernel_device import KernelDevice
 from pydrbd.node.performer import Performer
 
 log = logging.getLogger(__name__)

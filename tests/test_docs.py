@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pydrbd.model.policies import AfterSplitBrain
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role, Word
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,3 +58,25 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
 def test_the_readme_leads_with_the_two_commands() -> None:
     commands = re.findall(r"^    (\S+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert commands[:2] == ["./demo", "./test"]
+
+
+def test_every_verb_that_operations_names_is_one() -> None:
+    from pydrbd.cli.main import pydrbd
+
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    verbs = set(re.findall(r"\bpydrbd\s+([a-z][a-z-]+)", page))
+    assert verbs - set(pydrbd.commands) == set()
+    assert {"why", "status", "show-gi", "connect", "create-md"} <= verbs
+
+
+def test_operations_explains_every_policy_and_quotes_sentences_that_are_said() -> None:
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    for policy in AfterSplitBrain:
+        word = policy.word.replace("discard-local", "discard-node-").replace("discard-remote", "discard-node-")
+        assert word in page
+    table = page.split("| sentence | what to do |")[1].split("\n\n")[0]
+    source = re.sub(r'"\s*f?"', "", "".join(path.read_text() for path in (ROOT / "src").rglob("*.py")))
+    for row in table.splitlines()[2:]:
+        sentence = row.split("`")[1]
+        parts = [part.strip() for part in sentence.split("...")]
+        assert [part for part in parts if part not in source] == [], sentence

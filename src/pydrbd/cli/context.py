@@ -48,6 +48,10 @@ class Context:
         """Return the pid file of a resource's daemon."""
         return self.run_dir / resource / "pid"
 
+    def left_device(self, resource: str) -> Path:
+        """Return the file that names the kernel device of a resource's daemon, or of its predecessor."""
+        return self.run_dir / resource / "device.json"
+
     def environment(self) -> dict[str, str]:
         """Return the options as the environment variables that mean the same, for the programs that we start."""
         return {

@@ -37,6 +37,10 @@ def stop(context: Context, resource: str, *, force: bool = False) -> None:
         ask(context, resource, "down", {"force": force}, wait_for_end=True)
     except NotUpError:
         context.resource(resource)
+        if context.left_device(resource).exists():
+            # A killed daemon's device is still there, perhaps in use. Who takes it over can take it away, or refuse.
+            start(context, resource)
+            ask(context, resource, "down", {"force": force}, wait_for_end=True)
 
 
 @click.command()

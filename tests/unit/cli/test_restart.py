@@ -1,4 +1,4 @@
-"""`pydrbd restart`: which way the daemon is replaced."""
+"""`pydrbd restart`: which way the daemon is replaced. `pydrbd down`: what a killed daemon left."""
 
 from __future__ import annotations
 
@@ -62,3 +62,32 @@ def test_without_a_device_it_is_down_and_up(monkeypatch: pytest.MonkeyPatch):
 
 def test_what_is_not_up_is_started(monkeypatch: pytest.MonkeyPatch):
     assert replaced(Daemon(NotUpError("drbd0")), monkeypatch) == ["leave", "start"]
+
+
+@pytest.mark.parametrize(("left", "done"), [(True, ["down", "start", "down"]), (False, ["down"])])
+def test_down_takes_away_what_a_killed_daemon_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: bool, done: list[str]
+):
+    context = Context(Path("/etc/drbd.conf"), "castor", tmp_path, Path("/var"))
+    (tmp_path / "drbd0").mkdir()
+    if left:
+        (tmp_path / "drbd0/device.json").touch()
+    daemon = Daemon({})
+    is_up = False
+
+    def ask(_context: Context, resource: str, verb: str, *_: object, **__: object) -> Answer:
+        daemon.done.append(verb)
+        if not is_up:
+            raise NotUpError(resource)
+        return Answer("", None)
+
+    def start(*_: object) -> None:
+        nonlocal is_up
+        is_up = True
+        daemon.done.append("start")
+
+    monkeypatch.setattr(daemon_verbs, "ask", ask)
+    monkeypatch.setattr(daemon_verbs, "start", start)
+    monkeypatch.setattr(Context, "resource", lambda *_: None)
+    daemon_verbs.stop(context, "drbd0")
+    assert daemon.done == done

@@ -165,7 +165,8 @@ def _shown(node: Node) -> str:
     ids = node.disk.ids
     words = f"{state.role} {state.disk} {state.connection} {state.replication} peer:{state.peer_role}/{state.peer_disk}"
     names = " ".join(f"{each:X}" for each in (ids.current, ids.bitmap, ids.history0, ids.history1))
-    marked = " ".join(map(str, sorted(node.bits))) or "none"
+    bits = node.bits if state.has_disk else node.disk.bits
+    marked = " ".join(map(str, sorted(bits))) or "none"
     data = " ".join(map(str, node.disk.blocks))
     worth = "" if state.disk >= DiskState.INCONSISTENT else " (not attached)"
     return f"{node.name}: {words}\n  ids {names}, marked {marked}\n  data {data}{worth}\n"

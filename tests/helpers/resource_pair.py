@@ -112,7 +112,7 @@ class Node:
         self.post(kind(token, **fields))
         return token
 
-    def attach(self) -> None:
+    def attach(self, token: int = 0) -> None:
         """Open the disk, as a node does when it starts."""
         disk = self.disk
         self.bits = set(disk.bits)
@@ -128,6 +128,7 @@ class Node:
                 disk.sectors,
                 len(self.bits),
                 crashed,
+                token=token,
             )
         )
 
@@ -212,6 +213,9 @@ class Node:
                 pass
             case effects.DetachDisk():
                 self.disk.hot.clear()
+                self.bits = set()
+            case effects.KeepDisk():
+                pass
             case effects.Exit():
                 self.exited = True
             case _:
@@ -255,8 +259,9 @@ class Node:
             self.post(self._peer_lost(reason))
 
     def _release(self) -> None:
-        self.in_link = self.lost = False
-        self.resync = ""
+        if self.lost:
+            self.in_link = self.lost = False
+            self.resync = ""
         self.bits |= set(self.unacked) | self.unstable
         if self.gate is Gate.SUSPENDED:
             self.untold |= self.unacked
@@ -335,7 +340,10 @@ class Node:
             case "write":
                 self._need(WRITES, item)
                 self.disk.blocks[item.block] = item.value
-                self.bits.discard(item.block)
+                if self.replication is Replication.NONE:
+                    self.bits.add(item.block)  # its writer has no disk
+                else:
+                    self.bits.discard(item.block)
                 self.meta_out.append(Item("ack", block=item.block, value=item.value))
                 self._maybe_done()
             case "out-of-sync":

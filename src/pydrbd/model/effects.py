@@ -174,6 +174,11 @@ class DetachDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepDisk:
+    """Go on with a disk that failed to read or write: what it refused is marked, and lives by the peer."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartTimer:
     name: str
     delay_ms: int
@@ -238,6 +243,7 @@ Effect = (
     | OpenExport
     | CloseExport
     | DetachDisk
+    | KeepDisk
     | StartTimer
     | StopTimer
     | RunHandler

@@ -41,6 +41,8 @@ class Attached:
     crashed_primary: bool
     """The activity log had to be applied: this node was Primary when it died."""
     new_uuid: int = 0
+    token: int = 0
+    """Of the command `attach`; 0: the node starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,14 @@ class PauseSync:
 
 
 @dataclass(frozen=True, slots=True)
+class Detach:
+    """Give the backing disk up, and go on by the peer's; `force`: even if there is none."""
+
+    token: int
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SuspendIo:
     """Hold the applications' I/O (`suspend-io`), or let it go on whatever holds it (`resume-io`)."""
 
@@ -256,6 +266,7 @@ Event = (
     | Outdate
     | NewCurrentUuid
     | PauseSync
+    | Detach
     | SuspendIo
     | Down
 )

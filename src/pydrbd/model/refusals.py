@@ -29,6 +29,8 @@ class Refusal(Enum):
     ALREADY_CONNECTED = (10, "Device has a net-config (use disconnect first)")
     DISCARD_AS_PRIMARY = (10, "--discard-my-data not allowed when primary.")
     NOT_SUPPORTED = (11, "Not supported")
+    DISK_TOO_SMALL = (10, "Low.dev. too small.")
+    DATA_NOT_CURRENT = (10, "Can only attach the data we lost last (see kernel log).")
     DISK_IN_USE = (10, "Device is attached to a disk (use detach first)")
     CONNECTED_NOT_FRESH = (10, "Only while StandAlone; or connected, with --clear-bitmap, while both disks are fresh")
     PAUSE_ALREADY_SET = (10, "Sync-pause flag is already set")

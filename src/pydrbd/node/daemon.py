@@ -284,6 +284,7 @@ class Daemon:
             effects.ClearAllBits: lambda _: engine.bitmap_clear(0, self._size_sectors()),
             effects.FlushDisk: lambda _: engine.flush(),
             effects.DetachDisk: lambda _: self._disk.detach(clean=self._performer.state.role is not Role.PRIMARY),
+            effects.KeepDisk: _soon(lambda _: engine.keep_disk()),
             effects.SetReads: _soon(lambda effect: engine.reads(effect.source.value)),
             effects.SetGate: _soon(lambda effect: engine.gate(effect.gate.value)),
             effects.OpenExport: self._open_export,

@@ -8,6 +8,7 @@ from pydrbd.model.effects import (
     DetachDisk,
     DropConnection,
     Exit,
+    KeepDisk,
     OpenExport,
     Release,
     ResumeReading,
@@ -20,13 +21,15 @@ from pydrbd.model.effects import (
     StopListening,
     StopResync,
     StopTimer,
+    WriteBitmap,
 )
-from pydrbd.model.events import Attached, DiskFailed, MetadataFailed, Outdate
+from pydrbd.model.events import Attached, Detach, DiskFailed, MetadataFailed, Outdate
 from pydrbd.model.generation import GenerationIds, MdFlag
 from pydrbd.model.policies import Fencing, OnIoError
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state import generations, resync
+from pydrbd.state.faults import negotiation
 from pydrbd.state.handshake.sizes import size_alone
 from pydrbd.state.node_state import NodeState
 from pydrbd.state.turn import ERROR, WARNING, Turn
@@ -38,19 +41,44 @@ _CRASHED = MdFlag.PRIMARY_IND | MdFlag.CRASHED_PRIMARY
 def on_attached(turn: Turn, event: Attached) -> None:
     """Take a disk into use: what it is worth is what its flags say (8.4 `drbd_adm_attach`)."""
     state = turn.state
-    if state.has_disk:
+    if state.disk > DiskState.DISKLESS:
         turn.say("A disk was attached while there is one", "attach-twice", ERROR)
+        _answer(turn, event, Refusal.DISK_IN_USE)
         return
     size = size_alone(event.backing_sectors, event.agreed_sectors, state.options.user_sectors)
-    if event.flags & MdFlag.CONSISTENT and size < event.agreed_sectors and size != state.options.user_sectors:
-        turn.say(
-            f"The disk was in use with {event.agreed_sectors} sectors and has room for {size}: refusing to attach it",
-            "implicit-shrink",
-            ERROR,
-        )
+    if in_use(state):
+        size = state.size_sectors
+    refusal, rule, sentence = _attach_refusal(state, event, size)
+    if refusal is not None:
+        turn.say(sentence, rule, ERROR)
         turn.add(DetachDisk())
-        return
-    _take(turn, event, size)
+    else:
+        _take(turn, event, size)
+    _answer(turn, event, refusal)
+
+
+def in_use(state: NodeState) -> bool:
+    """Whether the device has a size already that no disk may change."""
+    return state.size_sectors > 0 and (state.role is Role.PRIMARY or state.link is not None)
+
+
+def _answer(turn: Turn, event: Attached, refusal: Refusal | None) -> None:
+    if event.token:
+        turn.answer(event.token, refusal)
+
+
+def _attach_refusal(state: NodeState, event: Attached, size: int) -> tuple[Refusal | None, str, str]:
+    """Return why a disk may not be used: it is too small, or its data are not those that applications had last."""
+    was = max(event.agreed_sectors if event.flags & MdFlag.CONSISTENT and not in_use(state) else 0, size)
+    room = min(size, event.backing_sectors)
+    if room < was and size != state.options.user_sectors:
+        sentence = f"The disk was in use with {was} sectors and has room for {room}: refusing to attach it"
+        return Refusal.DISK_TOO_SMALL, "implicit-shrink", sentence
+    current = generations.plain(event.ids.current)
+    if state.role is Role.PRIMARY and not state.established and state.exposed not in {0, current}:
+        sentence = f"Can only attach data with current UUID={state.exposed:016X}; the disk has {current:016X}"
+        return Refusal.DATA_NOT_CURRENT, "attach-other-data", sentence
+    return None, "", ""
 
 
 def _take(turn: Turn, event: Attached, size: int) -> None:
@@ -58,9 +86,12 @@ def _take(turn: Turn, event: Attached, size: int) -> None:
     flags = event.flags
     crashed = bool(flags & _CRASHED)
     peer_disk = DiskState.OUTDATED if flags & MdFlag.PEER_OUT_DATED else state.peer_disk
+    negotiates = state.established
+    worth = DiskState.NEGOTIATING if negotiates else _disk_worth(state, flags, peer_disk)
     turn.change(
         ids=generations.with_role(event.ids, state.role),
-        disk=_disk_worth(state, flags, peer_disk),
+        disk=worth,
+        passed_on=False,
         peer_disk=peer_disk if state.link is None else state.peer_disk,
         crashed_primary=crashed,
         shared_current=generations.may_share_current(event.ids),
@@ -78,7 +109,9 @@ def _take(turn: Turn, event: Attached, size: int) -> None:
     turn.say(f"Attached: {turn.state.disk}, {size} sectors, {_ids_text(turn.state.ids)}", "attached")
     if crashed:
         turn.say("This node was Primary when it died", "crashed-primary", WARNING)
-    if state.link is not None:
+    if negotiates:
+        negotiation.begin(turn, _disk_worth(state, flags, DiskState.OUTDATED), event.bits_set)
+    elif state.link is not None:
         # Identifiers, sizes and states have to be compared again; a new connection does just that.
         turn.say("Connecting anew with the disk", "attach-renegotiates")
         turn.drop(ConnectionState.TEAR_DOWN)
@@ -100,25 +133,48 @@ def _ids_text(ids: GenerationIds) -> str:
 def on_disk_failed(turn: Turn, event: DiskFailed) -> None:
     """Act as `on-io-error` says."""
     state = turn.state
-    if not state.has_disk:
+    if state.disk < DiskState.NEGOTIATING:
         return
     turn.say(
         f"The backing disk failed: {event.operation} at sector {event.sector}, error {event.error}", "io-error", ERROR
     )
     if state.options.on_io_error is OnIoError.CALL_LOCAL_IO_ERROR:
         turn.add(RunHandler("local-io-error"))
-    if state.options.on_io_error is OnIoError.PASS_ON and event.operation in {"read", "write"}:
-        _become_inconsistent(turn)
+    if state.options.on_io_error is OnIoError.PASS_ON and event.operation in {"read", "write"} and state.has_disk:
+        _pass_on(turn)
     else:
         lose_disk(turn)
 
 
-def _become_inconsistent(turn: Turn) -> None:
-    if turn.state.disk > DiskState.INCONSISTENT:
-        turn.change(disk=DiskState.INCONSISTENT)
+def _pass_on(turn: Turn) -> None:
+    """Keep the disk. Where the peer has good data it serves the blocks that failed; without it the error is passed on.
+
+    8.4 becomes Inconsistent in either case, and then cannot read any more what it has just written.
+    """
+    state = turn.state
+    peer_good = state.established and state.peer_disk is DiskState.UP_TO_DATE
+    if state.disk > DiskState.INCONSISTENT and (peer_good or state.role is not Role.PRIMARY):
+        turn.change(disk=DiskState.INCONSISTENT, passed_on=peer_good)
         turn.settle()
         if turn.state.established:
             turn.send_state()
+    turn.add(KeepDisk())
+
+
+def on_detach(turn: Turn, command: Detach) -> None:
+    """Give the disk up by a person's word: the peer has to have the data, unless forced."""
+    state = turn.state
+    peer_good = state.established and state.peer_disk is DiskState.UP_TO_DATE
+    if state.disk is DiskState.DISKLESS:
+        turn.answer(command.token)
+    elif state.role is Role.PRIMARY and not peer_good and not command.force:
+        turn.answer(command.token, Refusal.NO_UP_TO_DATE_DISK)
+    else:
+        turn.say("Detaching the disk", "detach", WARNING)
+        if state.has_disk and not command.force:
+            turn.add(WriteBitmap())
+        lose_disk(turn)
+        turn.answer(command.token)
 
 
 def lose_disk(turn: Turn) -> None:
@@ -131,7 +187,7 @@ def lose_disk(turn: Turn) -> None:
         turn.change(replication=ReplicationState.ESTABLISHED)
         turn.send_state()
     turn.add(DetachDisk())
-    turn.change(disk=DiskState.DISKLESS, metadata=None)
+    turn.change(disk=DiskState.DISKLESS, metadata=None, passed_on=False)
     turn.settle()
     if established:
         turn.send_state()

@@ -86,6 +86,8 @@ def wanted_reads(state: NodeState) -> Reads:
     """Where a read has to come from: only from good data."""
     if state.disk is DiskState.UP_TO_DATE:
         return Reads.LOCAL
+    if state.passed_on and state.disk is DiskState.INCONSISTENT:
+        return Reads.IN_SYNC
     if not (state.established and state.peer_disk is DiskState.UP_TO_DATE):
         return Reads.NONE
     # Only an Inconsistent disk has a bitmap that says which of its blocks are good: before, the bitmaps are not yet

@@ -21,6 +21,7 @@ from pydrbd.model.events import (
     ClientsChanged,
     Connect,
     Demote,
+    Detach,
     Disconnect,
     DiskFailed,
     Down,
@@ -107,7 +108,7 @@ def _dispatch(turn: Turn, event: Event) -> None:  # one line per event
             peer_state.on_peer_disk_failed(turn, event)
         case Promote() | Demote() | Connect() | Disconnect() | Down():
             turn.change(waiting=(*turn.state.waiting, event))
-        case Invalidate() | Outdate() | NewCurrentUuid() | PauseSync() | SuspendIo():
+        case Invalidate() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo():
             turn.change(waiting=(*turn.state.waiting, event))
         case _:
             assert_never(event)
@@ -184,6 +185,8 @@ def _run(turn: Turn, command: Command) -> None:  # one line per command
             new_current_uuid.on_new_current_uuid(turn, command)
         case PauseSync():
             resync.on_pause_sync(turn, command)
+        case Detach():
+            disk.on_detach(turn, command)
         case SuspendIo():
             suspension.on_suspend_io(turn, command)
         case Down():

@@ -13,6 +13,7 @@ from pydrbd.model.effects import Gate, Reads, Replication
 from pydrbd.model.events import (
     Connect,
     Demote,
+    Detach,
     Disconnect,
     Down,
     Invalidate,
@@ -27,7 +28,19 @@ from pydrbd.model.packets import QueueLimits, Sizes, SyncParam, Uuids
 from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, OnNoData, RrConflict, WireProtocol
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 
-Command = Promote | Demote | Connect | Disconnect | Invalidate | Outdate | NewCurrentUuid | PauseSync | SuspendIo | Down
+Command = (
+    Promote
+    | Demote
+    | Connect
+    | Disconnect
+    | Invalidate
+    | Outdate
+    | NewCurrentUuid
+    | PauseSync
+    | Detach
+    | SuspendIo
+    | Down
+)
 NO_MD_FLAGS = MdFlag(0)
 
 
@@ -79,6 +92,8 @@ class Link:
     """The peer's identifiers, as it last said or as we know them to be since."""
     established: bool = False
     """The handshake is through."""
+    renewed: bool = False
+    """The peer has said its identifiers again since we attached a disk."""
     dry_run: bool = False
     consider_resync: bool = False
     """The peer was forced to be UpToDate while both were Inconsistent: its next STATE starts a resync."""
@@ -155,6 +170,10 @@ class NodeState:
     options: Options = field(default_factory=Options)
     role: Role = Role.SECONDARY
     disk: DiskState = DiskState.DISKLESS
+    worth: DiskState = DiskState.DISKLESS
+    """While Negotiating: what the disk's own flags make of it."""
+    passed_on: bool = False
+    """Our disk is Inconsistent only because of blocks that it could not read or write: all others are good."""
     ids: GenerationIds = field(default_factory=GenerationIds)
     """Meaningful while we have a disk."""
     exposed: int = 0

@@ -14,6 +14,7 @@ from pydrbd.model.effects import Release, StopResync, StopTimer, WriteBitmap
 from pydrbd.model.events import (
     Connect,
     Demote,
+    Detach,
     Disconnect,
     Down,
     Invalidate,
@@ -30,7 +31,7 @@ from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Ro
 from pydrbd.state import connections, first_write, resync, roles
 from pydrbd.state.changes import requests
 from pydrbd.state.engine_settings import SOURCE_STATES, TARGET_STATES
-from pydrbd.state.faults import fencing
+from pydrbd.state.faults import fencing, negotiation
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import NodeState, Pending
 from pydrbd.state.turn import INFO, LINGER_TIMER, WARNING, Turn
@@ -63,6 +64,7 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
         end_tries=0,
         before_target_runs=False,
     )
+    negotiation.on_link_lost(turn)
     fences = state.established and state.role is Role.PRIMARY and fencing.is_due(turn.state)
     if fences:
         fencing.begin_after_loss(turn, event)
@@ -107,7 +109,7 @@ def _go_on(turn: Turn, pending: Pending) -> None:
             turn.answer(command.token)
         case Down():
             connections.finish_down(turn, command)
-        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync() | SuspendIo():
+        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo():
             raise AssertionError(f"{command} does not wait for the peer")
         case _:
             assert_never(command)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pydrbd.model.effects import ClearAllBits, WriteBitmap
+from pydrbd.model.effects import ClearAllBits, Release, WriteBitmap
 from pydrbd.model.events import PeerDiskFailed
 from pydrbd.model.generation import JUST_CREATED
 from pydrbd.model.packets import State, UuidFlag, Uuids
 from pydrbd.model.states import DiskState, ReplicationState, Role
 from pydrbd.state import first_write, generations, resync
 from pydrbd.state.engine_settings import SOURCE_STATES
+from pydrbd.state.faults import negotiation
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import NodeState
 from pydrbd.state.turn import WARNING, Turn
@@ -37,8 +38,11 @@ def on_state(turn: Turn, packet: State, bits_set: int, new_uuid: int) -> None:
     if packet.role is Role.PRIMARY and state.role is Role.PRIMARY:
         turn.refuse_link("Both nodes are Primary: multiple primaries are not allowed", "two-primaries")
         return
-    peer_disk = exchange.real_peer_disk(packet, turn.link.peer)
     turn.change(peer_paused=packet.user_paused or packet.after_paused)
+    if state.disk is DiskState.NEGOTIATING:
+        negotiation.on_state(turn, packet)
+        return
+    peer_disk = exchange.real_peer_disk(packet, turn.link.peer)
     if _target_has_finished(state, packet, peer_disk):
         resync.follow_pause(turn)
         turn.change(peer_role=packet.role)
@@ -113,11 +117,18 @@ def _considers_resync(state: NodeState, packet: State, peer_disk: DiskState) -> 
 def _resync_anew(turn: Turn, packet: State, peer_disk: DiskState, bits_set: int) -> None:
     """Decide again on an established link: the peer attached a disk, was forced to be UpToDate, or wants a resync."""
     turn.change_link(consider_resync=False, sent_bits=bits_set)
+    attaches = packet.disk is DiskState.NEGOTIATING
     strategy = exchange.decide_strategy(turn, packet, peer_disk)
+    if strategy.refusal and attaches:
+        turn.say(f"{strategy.refusal}: the peer cannot use that disk", "peer-attach-refused", WARNING)
+        turn.change(peer_role=packet.role, peer_disk=DiskState.DISKLESS)
+        turn.settle()
+        turn.send_uuids(bits_set)
+        turn.send_state()
+        return
     if strategy.refusal:
         exchange.refuse_strategy(turn, strategy)
         return
-    attaches = packet.disk is DiskState.NEGOTIATING
     turn.change(peer_role=packet.role, peer_disk=peer_disk)
     if not (strategy.kind.is_source or strategy.kind.is_target):
         turn.enter(ReplicationState.ESTABLISHED)
@@ -146,15 +157,29 @@ def _follow(turn: Turn, packet: State, peer_disk: DiskState, new_uuid: int) -> N
     if lost_data:
         _peer_lost_its_data(turn, new_uuid)
     turn.settle()
+    if lost_data:
+        _forget_what_it_has(turn)
 
 
 def _peer_lost_its_data(turn: Turn, new_uuid: int) -> None:
     """Deal with a peer whose disk is gone while we stay connected: it misses what is written from now on."""
     state = turn.state
     turn.say(f"{state.options.peer_name} has lost its disk", "peer-diskless", WARNING)
-    if state.peer_role is Role.PRIMARY and generations.lacks_generation(state):
+    if not generations.lacks_generation(state):
+        return
+    if state.peer_role is Role.PRIMARY:
         # Its writes come through us; there is no gate of ours that could wait for the first of them.
         first_write.begin_generation(turn, new_uuid, "peer-primary-diskless")
+    elif state.role is Role.PRIMARY:
+        # Writes that it did not make stable may be acknowledged already, and others wait for an answer.
+        first_write.begin_generation(turn, new_uuid, "peer-diskless")
+
+
+def _forget_what_it_has(turn: Turn) -> None:
+    """Mark what is not known stable there, and answer what waits for it: nothing more comes of that disk."""
+    turn.add(Release())
+    if turn.state.has_disk:
+        turn.add(WriteBitmap())
 
 
 def on_peer_disk_failed(turn: Turn, event: PeerDiskFailed) -> None:
@@ -164,7 +189,11 @@ def on_peer_disk_failed(turn: Turn, event: PeerDiskFailed) -> None:
     if state.established and state.peer_disk is DiskState.UP_TO_DATE:
         resync.abort(turn)
         turn.change(peer_disk=DiskState.FAILED, replication=ReplicationState.ESTABLISHED)
+        if state.role is Role.PRIMARY and generations.lacks_generation(turn.state):
+            first_write.begin_generation(turn, event.new_uuid, "peer-disk-failed")
         turn.settle()
+    if state.established:
+        _forget_what_it_has(turn)
 
 
 def on_uuids(turn: Turn, packet: Uuids) -> None:

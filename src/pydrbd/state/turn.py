@@ -202,7 +202,7 @@ class Turn:
     def send_uuids(self, bits_set: int, extra: UuidFlag = NO_FLAGS) -> None:
         """Tell the peer our identifiers. Without a disk there are none to tell."""
         state = self.state
-        if not state.has_disk:
+        if state.disk < DiskState.NEGOTIATING:
             return
         flags = extra
         if state.discard_my_data:

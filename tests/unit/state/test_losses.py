@@ -104,9 +104,9 @@ def test_a_secondary_whose_disk_fails_leaves_the_primary_alone(pair: ResourcePai
     castor, pollux = pair.nodes
     pollux.post(DiskFailed("write", 8, 5))
     pair.run()
-    assert (castor.replication, castor.gate) == (Replication.NONE, Gate.FIRST_WRITE)
+    assert (castor.replication, castor.gate) == (Replication.NONE, Gate.OPEN)
+    assert castor.disk.ids.bitmap == 0x11, "what it had not made stable is acknowledged already"
     castor.write(2, 22)
-    assert castor.disk.ids.bitmap == 0x11
     assert castor.bits == {2}
 
 
@@ -116,12 +116,33 @@ def test_pass_on_keeps_a_disk_that_is_no_longer_good() -> None:
     pair.run()
     assert pair.castor.state.disk is DiskState.INCONSISTENT
     assert not pair.castor.disk.flags & MdFlag.CONSISTENT
-    assert pair.castor.reads is Reads.PEER
+    assert pair.castor.reads is Reads.IN_SYNC
+    assert pair.castor.performed.count(effects.KeepDisk()) == 1
+
+
+def test_pass_on_without_the_peer_passes_the_error_on_and_nothing_else() -> None:
+    pair = make_pair(on_io_error=OnIoError.PASS_ON)
+    pair.cut()
+    pair.castor.post(DiskFailed("read", 8, 5))
+    assert (pair.castor.state.disk, pair.castor.reads) == (DiskState.UP_TO_DATE, Reads.LOCAL)
+    assert pair.castor.performed.count(effects.KeepDisk()) == 1
+
+
+def test_a_disk_that_cannot_flush_is_given_up_whatever_is_configured() -> None:
+    pair = make_pair(on_io_error=OnIoError.PASS_ON)
+    pair.castor.post(DiskFailed("flush", 0, 5))
+    pair.run()
+    assert (pair.castor.state.disk, pair.castor.reads) == (DiskState.DISKLESS, Reads.PEER)
 
 
 def test_a_block_that_the_peer_could_not_write_stops_replication_at_once(pair: ResourcePair) -> None:
-    pair.castor.post(PeerDiskFailed(8))
-    assert (pair.castor.replication, pair.castor.gate) == (Replication.NONE, Gate.FIRST_WRITE)
+    castor = pair.castor
+    castor.write(1, 11)
+    castor.performed.clear()
+    castor.post(PeerDiskFailed(8, 0x7000))
+    assert (castor.replication, castor.gate) == (Replication.NONE, Gate.OPEN)
+    assert order_of(castor, effects.PersistMetadata, effects.Release) == [effects.PersistMetadata, effects.Release]
+    assert (castor.disk.ids.current, castor.acknowledged[1], castor.bits) == (0x7001, 11, {1})
 
 
 def test_metadata_that_cannot_be_written_cost_the_disk_and_refuse_the_command(pair: ResourcePair) -> None:

@@ -8,6 +8,7 @@ from pydrbd.model.commands import ChangeResult
 from pydrbd.model.events import (
     Connect,
     Demote,
+    Detach,
     Disconnect,
     Down,
     Invalidate,
@@ -59,7 +60,7 @@ def grant(turn: Turn, pending: Pending, new_uuid: int) -> None:
                 turn.change(peer_disk=DiskState.OUTDATED)
             turn.change(pending=pending)
             turn.drop(ConnectionState.DISCONNECTING)
-        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync() | SuspendIo():
+        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo():
             raise AssertionError(f"{command} needs nobody's consent")
         case _:
             assert_never(command)

@@ -100,7 +100,7 @@ def _note_sizes(turn: Turn, packet: Sizes) -> None:
 def on_uuids(turn: Turn, packet: Uuids) -> None:
     """Remember the peer's identifiers."""
     state = turn.state
-    turn.change_link(peer=packet)
+    turn.change_link(peer=packet, renewed=True)
     peer_current = plain(packet.ids.current)
     blind = not state.has_disk and state.role is Role.PRIMARY
     if blind and not turn.link.established and state.exposed not in {0, peer_current}:
@@ -160,10 +160,12 @@ def decide_strategy(turn: Turn, packet: State, peer_disk: DiskState, *, may_demo
     """
     state, link = turn.state, turn.link
     peer = link.peer or Uuids(state.ids)
+    # Whoever reads and writes by the peer anyway may be its target, Primary or not.
+    own_disk = min(state.worth, DiskState.OUTDATED) if state.disk is DiskState.NEGOTIATING else state.disk
     case = Case(
         own=Side(state.ids, state.role, is_doubtful(state, link.sent_bits), link.sent_bits),
         peer=Side(peer.ids, packet.role, bool(peer.flags & UuidFlag.CRASHED_PRIMARY), peer.bits_set),
-        own_disk=state.disk,
+        own_disk=own_disk,
         peer_disk=peer_disk,
         own_discards=state.discard_my_data,
         peer_discards=bool(peer.flags & UuidFlag.DISCARD_MY_DATA),

@@ -24,7 +24,7 @@ def own_sizes(state: NodeState) -> Sizes:
     because the disks would have room: the new blocks would differ. Growing is a command of its own.
     """
     options = state.options
-    if not state.has_disk:
+    if state.disk < DiskState.NEGOTIATING:
         return Sizes(0, 0, state.size_sectors, options.max_bio_size_bytes, limits=options.limits)
     user = options.user_sectors
     if state.disk > DiskState.INCONSISTENT:

@@ -4,9 +4,13 @@ Setup: two nodes in sync; the device is a loop device, its configured name a lin
 
 PASS: datadisk moves the mounted filesystem as heartbeat would; a daemon that is killed and started again, or restarted
 on purpose, costs whoever uses the filesystem a pause and no error; afterwards both disks are equal and nothing is left.
+
+PYDRBD_ROUNDS says how often the daemon is killed.
 """
 
 import json
+import os
+import random
 import shutil
 import subprocess
 import sys
@@ -24,6 +28,7 @@ from pydrbd.device.kind import Wish
 
 MIB = 1 << 20
 DISK_BYTES = 64 * MIB
+ROUNDS = int(os.environ.get("PYDRBD_ROUNDS", "1"))
 LACK = FuseDevice().missing()
 DATADISK = Path(sys.executable).parent / "pydrbd-datadisk"
 
@@ -114,34 +119,32 @@ def test_datadisk_moves_a_mounted_filesystem(pair: Mounted):
     assert pair.datadisk(pollux, "status").stdout == f"{RESOURCE}: stopped\n"
 
 
-def fio(directory: Path, output: Path) -> list[str]:
+def fio(directory: Path, output: Path, seconds: int) -> list[str]:
     return [
         *("fio", "--name=verify", f"--directory={directory}", "--size=8M", "--rw=randwrite", "--bs=4k", "--fsync=4"),
-        *(
-            "--time_based",
-            "--runtime=8",
-            "--verify=crc32c",
-            "--verify_fatal=1",
-            "--verify_backlog=64",
-            "--output-format=json",
-        ),
-        f"--output={output}",
+        *("--verify=crc32c", "--verify_fatal=1", "--verify_backlog=64", "--time_based", f"--runtime={seconds}"),
+        *(f"--output={output}", "--output-format=json"),
     ]
 
 
+@pytest.mark.rounds
 def test_the_daemon_dies_and_is_restarted_under_a_filesystem(pair: Mounted):
     castor, pollux = pair.nodes
     assert pair.datadisk(castor, "start").returncode == 0
     output = pair.directory / "fio.json"
-    with subprocess.Popen(fio(pair.mount_point, output)) as running:
-        time.sleep(1)
-        castor.kill()
-        castor.run("up", RESOURCE)
-        assert castor.status().role == "Primary"
+    with subprocess.Popen(fio(pair.mount_point, output, seconds=10 * (ROUNDS + 1))) as running:
+        for _ in range(ROUNDS):
+            time.sleep(random.uniform(0.2, 1))
+            castor.kill()
+            castor.run("up", RESOURCE)
+            assert castor.status().role == "Primary"
         castor.run("restart", RESOURCE)
         assert castor.status().role == "Primary"
-        assert running.wait(60) == 0, castor.log()
+        assert running.poll() is None, castor.log()
+        running.terminate()
+        running.wait(60)
     (job,) = json.loads("{" + output.read_text().partition("{")[2])["jobs"]
+    print("longest stall", max(job["write"]["lat_ns"]["max"], job["sync"]["lat_ns"]["max"]) / 1e9, "s")
     assert job["error"] == 0
     assert castor.logged("is taken over from the last daemon")
     pair.wait_in_sync()
@@ -149,3 +152,12 @@ def test_the_daemon_dies_and_is_restarted_under_a_filesystem(pair: Mounted):
     for node in (castor, pollux):
         node.run("down", RESOURCE)
     assert pair.data_areas_differ(DISK_BYTES) is None
+
+
+def test_down_takes_away_what_a_killed_daemon_left(pair: Mounted):
+    castor = pair.castor
+    castor.kill()
+    assert pair.device_of(castor).is_symlink()
+    castor.run("down", RESOURCE)
+    assert not pair.device_of(castor).is_symlink()
+    assert list((castor.run_directory / RESOURCE).iterdir()) == []

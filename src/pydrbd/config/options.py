@@ -138,7 +138,7 @@ _RESOURCE = (
         "attach",
         Kind.WORD,
         "auto",
-        "how the kernel gets the device: by nbd, ublk, fuse, not at all, or the first that the host has",
+        "how the kernel gets the device: by nbd or fuse, not at all, or by nbd if the host has it (ublk: not yet)",
         dialects="pydrbd",
         words=("auto", "nbd", "ublk", "fuse", "none"),
     ),
@@ -359,13 +359,11 @@ PENDING: frozenset[tuple[str, str]] = frozenset(
     (section, name)
     for section, names in {
         "global": "dialog-refresh",
-        "resource": "fsckcmd attach",
         "net": "csums-after-crash-only tcp-cork on-congestion congestion-fill congestion-extents "
         "allow-remote-read skip-sync",
         "disk": "disk-barrier disk-drain md-flushes resync-after disk-timeout read-balancing sync-group "
         "rs-discard-granularity discard-zeroes-if-aligned",
-        "startup": "wfc-timeout degr-wfc-timeout outdated-wfc-timeout wait-after-sb become-primary-on inittimeout "
-        "skip-wait load-only incon-degr-cmd",
+        "startup": "degr-wfc-timeout outdated-wfc-timeout wait-after-sb become-primary-on incon-degr-cmd",
         "handlers": "quorum-lost",
     }.items()
     for name in names.split()

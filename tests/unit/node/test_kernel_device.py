@@ -155,7 +155,10 @@ def test_a_promotion_without_its_device_says_so_and_serves_the_socket(
         assert said["sentence"] == "drbd0: Primary, but without a device: losetup failed: no free loop device"
         assert (await node.ask("role"))["text"].startswith("Primary")
         assert (node.places.run / "nbd.sock").is_socket()
-        assert device_of(await node.ask("status")) == {"problem": "losetup failed: no free loop device"}
+        assert device_of(await node.ask("status")) == {
+            "kind": "none",
+            "problem": "losetup failed: no free loop device",
+        }
         await node.ask("down")
 
     playing(fuse_node(tmp_path), body)

@@ -275,8 +275,9 @@ def _put_device(out: _Wrapped, device: Json, *, verbose: bool, statistics: bool)
 
 def _put_kernel_device(out: _Wrapped, device: Json) -> None:
     out.end_line()
-    if "problem" in device:
-        out.put(6, f" kernel-device:none ({device['problem']})")
+    if device["kind"] == "none":
+        why = f" ({device['problem']})" if device["problem"] else ""
+        out.put(6, f" kernel-device:none{why}")
         return
     for word in (f"kernel-device:{device['path']}", f"attach:{device['kind']}", f"reconnects:{device['reconnects']}"):
         out.put(6, f" {word}")

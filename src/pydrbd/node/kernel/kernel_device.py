@@ -52,6 +52,7 @@ class KernelDevice:
         self._thread = ThreadPoolExecutor(1, "device")
         self._identifier = ""
         self._connections = 0
+        self._wanted = False
         self._looked = 0.0
         self.attached: Attached | None = None
         self.openers: list[Opener] = []
@@ -70,7 +71,7 @@ class KernelDevice:
 
     async def appear(self, size_bytes: int) -> None:
         """Make the device, or take the leftover one over. Raises nothing: see `problem`."""
-        self.problem, self.by_force, self._connections = "", False, 0
+        self.problem, self.by_force, self._connections, self._wanted = "", False, 0, True
         try:
             kind = await self._do(lambda: choose(self._view.resource.attach, self._kinds))
             if kind.name == "none" and self.leftover() is None:
@@ -91,6 +92,7 @@ class KernelDevice:
 
     async def vanish(self) -> None:
         """Take the device away. Who has it open, after a while or by force, gets errors. Raises nothing."""
+        self._wanted = False
         device = self.attached
         if device is None:
             return
@@ -143,9 +145,9 @@ class KernelDevice:
         self._thread.shutdown(wait=False)
 
     def as_data(self) -> dict[str, Any] | None:
-        """Return what status shows; None: there is no device and should be none."""
+        """Return what status shows; None: this node is not Primary."""
         if self.attached is None:
-            return {"problem": self.problem} if self.problem else None
+            return {"kind": "none", "problem": self.problem} if self._wanted else None
         return {
             "kind": self.attached.kind,
             "path": self.attached.path,

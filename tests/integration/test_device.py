@@ -161,3 +161,19 @@ def test_down_takes_away_what_a_killed_daemon_left(pair: Mounted):
     castor.run("down", RESOURCE)
     assert not pair.device_of(castor).is_symlink()
     assert list((castor.run_directory / RESOURCE).iterdir()) == []
+
+
+def test_who_was_overtaken_by_the_peer_gives_the_device_up(pair: Mounted):
+    castor, pollux = pair.nodes
+    assert pair.datadisk(castor, "start").returncode == 0
+    castor.kill()
+    pair.wait_for(lambda: pollux.try_run("primary", RESOURCE).returncode == 0, "pollux to become primary")
+    castor.run("up", RESOURCE)
+    pair.wait_in_sync()
+    assert (castor.status().role, pollux.status().role) == ("Secondary", "Primary")
+    assert not pair.device_of(castor).is_symlink()
+    assert pair.device_of(pollux).is_symlink()
+    assert castor.logged("is given up")
+    with pytest.raises(OSError, match=r"Input/output|Read-only"), (pair.mount_point / "late").open("wb", 0) as late:
+        late.write(b"x" * MIB)
+        os.fsync(late.fileno())

@@ -1,4 +1,4 @@
-"""invalidate, invalidate-remote, outdate, new-current-uuid, pause-sync, resume-sync, suspend-io, resume-io, dstate."""
+"""The disk and its data: (in)validate, outdate, new-current-uuid, pause-sync, detach, attach, suspend-io, dstate..."""
 
 from __future__ import annotations
 
@@ -58,6 +58,23 @@ def resume_sync(context: Context, resource: str) -> None:
     order(context, resource, "resume-sync")
 
 
+@click.command()
+@click.option("--force", is_flag=True, help="Even if the data are then out of reach.")
+@resource_argument
+@click.pass_obj
+def detach(context: Context, resource: str, force: bool) -> None:
+    """Give the backing disk up; a primary goes on by the peer's."""
+    order(context, resource, "detach", force=force)
+
+
+@click.command()
+@resource_argument
+@click.pass_obj
+def attach(context: Context, resource: str) -> None:
+    """Take the backing disk into use again; it gets what it missed."""
+    order(context, resource, "attach")
+
+
 @click.command("suspend-io")
 @resource_argument
 @click.pass_obj
@@ -89,6 +106,8 @@ COMMANDS: list[click.Command] = [
     new_current_uuid,
     pause_sync,
     resume_sync,
+    detach,
+    attach,
     suspend_io,
     resume_io,
     dstate,

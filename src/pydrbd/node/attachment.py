@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pydrbd.config.description import ResourceView
 from pydrbd.core.engine import Engine
 from pydrbd.model import events
 from pydrbd.model.effects import PersistMetadata
+from pydrbd.model.refusals import Refusal
 from pydrbd.node.metadata_store import MetadataPlace, MetadataStore
 from pydrbd.node.process import EXIT_INVALID, StartError
 from pydrbd.ondisk.errors import ActivityLogDamagedError, OnDiskError
@@ -52,15 +54,35 @@ class Attachment:
         self.failed = False
         """The disk has failed; set by whoever hears of it."""
 
-    async def attach(self) -> events.Attached:
-        """Open the disk, apply its activity log, give it to the engine. Raises `StartError`."""
+    async def attach(self, token: int = 0, in_use_sectors: int = 0) -> events.Attached:
+        """Open the disk, apply its activity log, give it to the engine. Raises `StartError`.
+
+        `token` is the command's. `in_use_sectors`: the device has this size already, whatever the disk says; 0: not.
+        """
+        if self._store is not None:
+            raise StartError(f"{self._resource}: {Refusal.DISK_IN_USE.sentence}", Refusal.DISK_IN_USE.exit_code)
         try:
             store = self._open_store(self._place)
         except OnDiskError as error:
             raise StartError(str(error), EXIT_INVALID) from error
-        self._store = store
+        self._store, self.failed = store, False
         try:
-            event = await self._give_to_engine(store)
+            event = await self._prepare(store, in_use_sectors)
+        except StartError:
+            self.close()
+            raise
+        if not store.direct:
+            log.info("%s cannot do O_DIRECT; its pages are cached", self._volume.disk)
+        return replace(event, token=token)
+
+    async def _prepare(self, store: MetadataStore, in_use_sectors: int) -> events.Attached:
+        if store.max_sectors < in_use_sectors:
+            raise StartError(
+                f"{self._volume.disk} has room for {store.max_sectors} sectors, the device has {in_use_sectors}",
+                EXIT_INVALID,
+            )
+        try:
+            return await self._give_to_engine(store, in_use_sectors)
         except ActivityLogDamagedError as error:
             raise StartError(
                 f"{error}; `pydrbd apply-al --force {self._resource}` marks the whole disk out of sync instead",
@@ -70,11 +92,8 @@ class Attachment:
             raise StartError(str(error)) from error
         except OSError as error:
             raise StartError(f"cannot attach {self._volume.disk}: {error.strerror}") from error
-        if not store.direct:
-            log.info("%s cannot do O_DIRECT; its pages are cached", self._volume.disk)
-        return event
 
-    async def _give_to_engine(self, store: MetadataStore) -> events.Attached:
+    async def _give_to_engine(self, store: MetadataStore, in_use_sectors: int) -> events.Attached:
         options = self._volume.options
         applied = store.apply_al()
         if applied.was_primary:
@@ -84,7 +103,7 @@ class Attachment:
                 applied.bits_newly_set,
             )
         found = store.superblock
-        size_sectors = found.agreed_sectors or store.max_sectors
+        size_sectors = in_use_sectors or found.agreed_sectors or store.max_sectors
         extents = options.al_extents if options.al_updates else 0
         await self._engine.attach(store.engine_disk(size_sectors, extents, flush=options.disk_flushes))
         return events.Attached(

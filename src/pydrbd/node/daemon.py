@@ -25,7 +25,7 @@ from pydrbd.core.facts import Fact, FactType, Translator
 from pydrbd.model import effects, events
 from pydrbd.model.packets import Malformed
 from pydrbd.model.states import Role
-from pydrbd.node.admin.admin_socket import AdminSocket
+from pydrbd.node.admin.admin_socket import AdminSocket, Reply, Request
 from pydrbd.node.admin.progress import SAMPLE_MS, Progress
 from pydrbd.node.admin.status import RESYNC_STATES, Json, Snapshot, as_data
 from pydrbd.node.admin.verbs import COMMANDS, Verbs
@@ -45,6 +45,7 @@ from pydrbd.node.performer import Performer
 from pydrbd.node.process import EXIT_INVALID, Readiness, StartError
 from pydrbd.node.resync_pacer import ResyncPacer, limits_of
 from pydrbd.node.rules import fresh_state, wire_protocol
+from pydrbd.state.disk import in_use
 from pydrbd.state.machine import step
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Daemon:
         self._pacer = ResyncPacer(limits_of(view), self._engine.counters, self._engine.resync_rate, self._is_resyncing)
         self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
         self._verbs = Verbs(view.resource.name, self._performer, self._status, self._device, self._leave)
+        self._verbs.take("attach", self._on_attach)
         self._admin = AdminSocket(places.run / "control.sock", self._verbs.answer)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._progress: Progress | None = None
@@ -209,6 +211,13 @@ class Daemon:
         if fact.type is FactType.DISK_FAILED:
             self._disk.failed = True
         self._post(event)
+
+    async def _on_attach(self, _: Request) -> Reply:
+        return await self._verbs.attach(self._open_disk)
+
+    async def _open_disk(self, token: int) -> events.Event:
+        state = self._performer.state
+        return await self._disk.attach(token, state.size_sectors if in_use(state) else 0)
 
     def _on_handler_ended(self, name: str, exit_code: int) -> None:
         self._post(events.HandlerEnded(name, exit_code))

@@ -20,7 +20,7 @@ from pydrbd.node.admin.admin_socket import EXIT_OK, EXIT_USAGE, Reply, Request
 from pydrbd.node.admin.status import Json, as_text
 from pydrbd.node.attachment import new_uuid
 from pydrbd.node.performer import Performer
-from pydrbd.node.process import is_supervised
+from pydrbd.node.process import StartError, is_supervised
 from pydrbd.state.node_state import NodeState
 
 EXIT_TIMED_OUT = 5
@@ -77,6 +77,7 @@ COMMANDS: dict[str, Command] = {
     "new-current-uuid": Command(events.NewCurrentUuid, frozenset({"clear_bitmap"}), draws_uuid=True),
     "pause-sync": Command(events.PauseSync, fixed=(("paused", True),)),
     "resume-sync": Command(events.PauseSync, fixed=(("paused", False),)),
+    "detach": Command(events.Detach, _FORCE),
     "suspend-io": Command(events.SuspendIo, fixed=(("suspended", True),)),
     "resume-io": Command(events.SuspendIo, fixed=(("suspended", False),)),
     "down": Command(events.Down, _FORCE, deadline_s=DOWN_DEADLINE_S),
@@ -143,6 +144,19 @@ class Verbs:
             return await self.order(command, request.verb, request.arguments)
         except ValueError as error:
             return Reply(EXIT_USAGE, f"{request.verb}: {error}")
+
+    def take(self, verb: str, answers: Callable[[Request], Awaitable[Reply]]) -> None:
+        """Let `answers` answer a verb that is more than an event for the rules."""
+        self._lookups[verb] = answers
+
+    async def attach(self, open_disk: Callable[[int], Awaitable[Event]]) -> Reply:
+        """Open a disk outside of the rules, then let them take it. `open_disk(token)` returns their event."""
+        token = next(self._tokens)
+        try:
+            event = await open_disk(token)
+        except StartError as error:
+            return Reply(error.exit_code, error.sentence)
+        return await self._answer_to(token, event, "attach", DEADLINE_S)
 
     async def order(self, command: Command, verb: str, arguments: dict[str, Any]) -> Reply:
         """Give a command to the rules and wait for their answer. Raises `ValueError` for a wrong argument."""

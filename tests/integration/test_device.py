@@ -174,6 +174,11 @@ def test_who_was_overtaken_by_the_peer_gives_the_device_up(pair: Mounted):
     assert not pair.device_of(castor).is_symlink()
     assert pair.device_of(pollux).is_symlink()
     assert castor.logged("is given up")
-    with pytest.raises(OSError, match=r"Input/output|Read-only"), (pair.mount_point / "late").open("wb", 0) as late:
-        late.write(b"x" * MIB)
-        os.fsync(late.fileno())
+    with pytest.raises(OSError, match=r"Input/output|Read-only"):
+        write_durably(pair.mount_point / "late")
+
+
+def write_durably(path: Path) -> None:
+    with path.open("wb", 0) as file:
+        file.write(b"x" * MIB)
+        os.fsync(file.fileno())

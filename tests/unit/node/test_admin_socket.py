@@ -24,6 +24,8 @@ from pydrbd.node.admin.admin_socket import (
 async def echo(request: Request) -> Reply:
     if request.verb == "wait":
         await asyncio.sleep(60)
+    if request.verb == "fault":
+        raise RuntimeError("a fault of the daemon")
     return Reply(text=request.verb, data=request.arguments)
 
 
@@ -147,3 +149,13 @@ def test_an_answer_under_way_still_goes_out_at_the_end(tmp_path: Path):
         assert (await asking)[0]["text"] == "last words"
 
     run(main())
+
+
+def test_a_fault_of_the_daemon_is_answered_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    async def body(admin: AdminSocket) -> None:
+        wrong, right = await ask(admin.path, b'{"verb": "fault"}\n', b'{"verb": "status"}\n')
+        assert (wrong["exit"], wrong["sentence"]) == (20, "the daemon failed at this request; see its log")
+        assert right["exit"] == 0
+
+    with_socket(tmp_path, body)
+    assert "a fault of the daemon" in caplog.text

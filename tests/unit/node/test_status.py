@@ -166,5 +166,6 @@ def test_the_kernel_device_and_who_has_it_open(snapshot: Snapshot):
     text = as_text(as_data(replace(snapshot, device=device)), verbose=True)
     assert "      kernel-device:/dev/nbd0 attach:nbd reconnects:1\n      open-by:mounted on /opt\n" in text
     assert "kernel-device" not in as_text(as_data(replace(snapshot, device=device)))
-    problem = as_text(as_data(replace(snapshot, device={"kind": "none", "problem": "no free loop device"})), verbose=True)
+    none = {"kind": "none", "problem": "no free loop device"}
+    problem = as_text(as_data(replace(snapshot, device=none)), verbose=True)
     assert "kernel-device:none (no free loop device)" in problem

@@ -127,6 +127,10 @@ class AdminSocket:
             reply = await self._answer(read_request(line))
         except UnreadableRequestError as error:
             reply = Reply(EXIT_USAGE, str(error))
+        except Exception:
+            # A fault of ours. Whoever asked must hear something all the same.
+            log.exception("a request failed: %r", line)
+            reply = Reply(EXIT_OTHER, "the daemon failed at this request; see its log")
         await _write(writer, reply)
 
 

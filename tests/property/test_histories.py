@@ -40,3 +40,4 @@ def test_no_history_is_decided_differently_by_two_nodes_and_none_that_diverged_b
         assert rules[rule] > 0, (rule, rules)
     # Identifiers have room for two generations of history: more is forgotten, but that must stay a curiosity.
     assert rules["unrelated"] < HISTORIES / 1000, rules
+    assert rules["forgotten"] <= 1 + HISTORIES / 20_000, rules

@@ -15,6 +15,7 @@ DISK_BYTES = 1 << 20
 TEXT = """\
 resource drbd0 {{
   protocol = C
+  attach = none
   on castor {{
     device = /dev/nb0
     disk = {directory}/castor.disk

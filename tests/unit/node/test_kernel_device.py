@@ -75,7 +75,7 @@ def held_by(monkeypatch: pytest.MonkeyPatch) -> list[Opener]:
 def fuse_node(directory: Path, *, fresh: bool = True) -> Node:
     node = Node(directory, metadata=fresh, again=not fresh)
     if fresh:
-        text = node.configuration.read_text().replace("protocol = C", "protocol = C\n  attach = fuse")
+        text = node.configuration.read_text().replace("attach = none", "attach = fuse")
         node.configuration.write_text(text.replace("/dev/nb0", str(directory / "nb0")))
         node.view = view_of(node.configuration)
     return node

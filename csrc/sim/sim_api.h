@@ -69,6 +69,9 @@ void sim_power_on(sim_world *world, uint32_t node);
 int32_t sim_disk_new(sim_world *world, uint32_t node, const char *name, uint64_t bytes); /* a descriptor */
 int32_t sim_disk_open(sim_world *world, int32_t fd); /* another descriptor of the same disk */
 int sim_disk_read(sim_world *world, int32_t fd, uint64_t offset_bytes, uint8_t *bytes, uint32_t length_bytes);
+/* What a look from outside sees, be there power or not; durable: what no power cut can take. */
+void sim_disk_peek(sim_world *world, int32_t fd, uint64_t offset_bytes, uint8_t *bytes, uint32_t length_bytes,
+                   uint32_t durable);
 int sim_disk_write(sim_world *world, int32_t fd, uint64_t offset_bytes, const uint8_t *bytes, uint32_t length_bytes);
 int sim_disk_flush(sim_world *world, int32_t fd);
 uint32_t sim_disk_volatile(sim_world *world, int32_t fd, struct sim_volatile *list, uint32_t count); /* all there are */

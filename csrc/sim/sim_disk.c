@@ -332,6 +332,15 @@ int sim_disk_read(sim_world *world, int32_t fd, uint64_t offset_bytes, uint8_t *
     return fault(disk, SIM_READ);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a look is this many things */
+void sim_disk_peek(sim_world *world, int32_t fd, uint64_t offset_bytes, uint8_t *bytes, uint32_t length_bytes,
+                   uint32_t durable)
+{
+    struct sim_disk *disk = disk_at(world, fd);
+
+    pages_read(durable ? disk->durable : disk->seen, offset_bytes, bytes, length_bytes);
+}
+
 int sim_disk_write(sim_world *world, int32_t fd, uint64_t offset_bytes, const uint8_t *bytes, uint32_t length_bytes)
 {
     struct sim_disk *disk = disk_at(world, fd);

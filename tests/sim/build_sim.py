@@ -1,14 +1,13 @@
 """Compile the engine together with the simulated world into a module of its own, `_sim`, that no product contains.
 
-    python tests/sim/build_sim.py [directory]
+    python tests/sim/build_sim.py
 
-Objects are kept, so a build after a change to one C file takes a second. A mutant (mutants.py) is a directory of the
-same objects with one source replaced.
+Objects are kept, so a build after a change to one C file takes a second. A mutant (mutants.py) is the same objects but
+for one source: PYDRBD_SIM_REPLACED=source=other says which, PYDRBD_SIM_OUT where the module goes.
 """
 
 import os
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -67,12 +66,14 @@ def _is_fresh(target: Path) -> bool:
     return all(Path(part).exists() and Path(part).stat().st_mtime_ns < made for part in parts)
 
 
-def build(out: Path = OUT, replaced: Mapping[Path, Path] | None = None) -> Path:
-    """Build what is not fresh and return the module's path.
+def build() -> Path:
+    """Build what is not fresh and return the module's path."""
+    out = Path(os.environ.get("PYDRBD_SIM_OUT", OUT))
+    source, _, other = os.environ.get("PYDRBD_SIM_REPLACED", "").partition("=")
+    return _build(out, {Path(source): Path(other)} if source else None)
 
-    `replaced` maps sources of the tree to the files to compile in their place; then only those are compiled anew, into
-    `out`, and the other objects are those of the ordinary build.
-    """
+
+def _build(out: Path, replaced: Mapping[Path, Path] | None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     jobs: list[tuple[Path, Path, list[str]]] = []
     objects: list[Path] = []
@@ -80,7 +81,7 @@ def build(out: Path = OUT, replaced: Mapping[Path, Path] | None = None) -> Path:
         other = (replaced or {}).get(source)
         target = (OUT if other is None else out) / source.relative_to(ROOT).with_suffix(".o")
         objects.append(target)
-        if other is not None or not _is_fresh(target):
+        if not _is_fresh(target):
             jobs.append((other or source, target, []))
     wrapped = OUT / "_sim.o"
     objects.append(wrapped)
@@ -113,4 +114,4 @@ def load(path: Path) -> ModuleType:
 
 
 if __name__ == "__main__":
-    print(build(Path(sys.argv[1]) if len(sys.argv) > 1 else OUT))
+    print(build())

@@ -4,7 +4,7 @@ import asyncio
 import struct
 from typing import Any
 
-from sim.ledger import SECTOR_BYTES, Ledger
+from sim.ledger import SECTOR_BYTES, Ledger, Write
 from sim.node import SimNode
 from sim.world import World
 
@@ -61,11 +61,28 @@ class Client:
         """Write, and note the promise. Raises GoneError."""
         write = self.ledger.begin(sector, sectors, zeroes=zeroes, fua=fua)
         self.world.say(f"client: write {write.number} sector {sector}+{sectors}{' fua' if fua else ''}")
+        peer = self.node.wire.peer_of(self.node)
+        had_power, boots = peer.has_power, peer.boots
         payload = b"" if zeroes else self.ledger.payload(write)
         kind = WRITE_ZEROES if zeroes else WRITE
         await self._request(kind, FUA if fua else 0, sector, sectors, payload)
         self.ledger.acknowledge(write)
+        self._check_generation(write, had_power, boots)
         self.world.say(f"client: write {write.number} acknowledged")
+
+    def _check_generation(self, write: Write, had_power: bool, boots: int) -> None:
+        """Whoever acknowledges a write that the peer does not have has durable identifiers that say so."""
+        peer = self.node.wire.peer_of(self.node)
+        if peer.has_power != had_power or peer.boots != boots:
+            return  # it died meanwhile, and what it had is lost or not
+        there = peer.disks.data.peek(write.sector * SECTOR_BYTES, SECTOR_BYTES, durable=False)
+        if write.zeroes or struct.unpack_from(">Q", there)[0] >= write.number:
+            return
+        ids = self.node.disks.durable_ids()
+        overwritten = self.ledger.may_hold(write.sector, durable_only=False) != {write.number}
+        assert ids.bitmap or overwritten, (
+            f"write {write.number} was acknowledged by {self.node.name} alone, and its identifiers do not say so"
+        )
 
     async def flush(self) -> None:
         covered = self.ledger.begin_flush()

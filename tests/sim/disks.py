@@ -8,7 +8,7 @@ from pydrbd.model.generation import GenerationIds, MdFlag
 from pydrbd.node.backing_disk import DiskIoError
 from pydrbd.node.metadata_store import MetadataPlace, MetadataStore
 from pydrbd.ondisk import superblock
-from pydrbd.ondisk.layout import MetaKind, flexible_bytes, layout_for
+from pydrbd.ondisk.layout import MetaKind, flexible_bytes, layout_for, superblock_offset
 from sim.world import PowerCutError, World
 
 GOOD = MdFlag.CONSISTENT | MdFlag.WAS_UP_TO_DATE
@@ -29,6 +29,12 @@ class SimDisk:
         size_bytes = min(size_bytes, self.size_bytes - offset_bytes)
         buffer = self.world.ffi.new("uint8_t[]", size_bytes)
         self._check(self.world.lib.sim_disk_read(self.world.handle, self.fd, offset_bytes, buffer, size_bytes))
+        return bytes(self.world.ffi.buffer(buffer))
+
+    def peek(self, offset_bytes: int, size_bytes: int, *, durable: bool) -> bytes:
+        """Look from outside, be there power or not."""
+        buffer = self.world.ffi.new("uint8_t[]", size_bytes)
+        self.world.lib.sim_disk_peek(self.world.handle, self.fd, offset_bytes, buffer, size_bytes, int(durable))
         return bytes(self.world.ffi.buffer(buffer))
 
     def write(self, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
@@ -84,6 +90,11 @@ class DiskSet:
         fresh = superblock.fresh(layout, device_uuid=self.world.new_uuid())
         bare = replace(fresh, ids=ids, flags=flags, agreed_sectors=min(self.device_sectors, layout.max_sectors))
         store._initialise(bare)
+
+    def durable_ids(self) -> GenerationIds:
+        """Return the identifiers that a power cut now would leave."""
+        at_bytes = superblock_offset(self.place.kind, self.metadata.size_bytes)
+        return superblock.parse(self.metadata.peek(at_bytes, 4096, durable=True)).ids
 
     def open(self, place: MetadataPlace) -> MetadataStore:
         return MetadataStore.over(place, self.data, self.metadata)  # type: ignore[arg-type]

@@ -165,12 +165,14 @@ class SimNode:
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self.daemon: Any = None
         self.token = 0
+        self.boots = 0
         self.power_cut = asyncio.Event()
         self.workload: Any = None
         """The requests that were under way when it died."""
         self.clients: list[Any] = []
         """Applications on this machine: they go with it."""
         world.machines.append(self)
+        wire.nodes.append(self)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -179,6 +181,7 @@ class SimNode:
         self.power_on()
         self.power_cut.clear()
         self.alive = True
+        self.boots += 1
         self.world.say(f"{self.name}: boots")
         try:
             await self._in_machine(self._start())
@@ -325,11 +328,15 @@ class SimNode:
 
     async def until(self, condition: Callable[[Any], bool], timeout_s: float = 120.0) -> None:
         """Return when the rules' state fulfils a condition; raise TimeoutError after so long in the world's time."""
-        if not self.alive:
-            raise PowerCutError
         async with asyncio.timeout(timeout_s):
-            while not condition(self.state):
+            while self.has_power and not condition(self.state):
                 await self.unless_cut(asyncio.ensure_future(self.daemon._performer._next_change()))
+        if not self.has_power:
+            raise PowerCutError  # what the rules thought last never became true
+
+    @property
+    def has_power(self) -> bool:
+        return self.alive and not self.world.lib.sim_is_dead(self.world.handle, self.number)
 
 
 _rules = product.step
@@ -341,9 +348,13 @@ class Wire:
     def __init__(self, world: World) -> None:
         self.world = world
         self.whole = True
+        self.nodes: list[SimNode] = []
         self.waiting: dict[int, asyncio.Future[Link]] = {}
         self.streams: list[tuple[int, int]] = []
         """The ends of the connection in force: data and meta, (castor's, pollux's)."""
+
+    def peer_of(self, node: SimNode) -> SimNode:
+        return self.nodes[1 - node.number]
 
     async def meet(self, node: SimNode) -> Link:
         place: asyncio.Future[Link] = self.world.loop.create_future()

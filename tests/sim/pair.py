@@ -128,6 +128,10 @@ class Pair:
                 return
         raise AssertionError(f"never at rest: {counters}")
 
+    def current_id(self, node: SimNode) -> int:
+        """Return the current identifier on a disk that nobody uses."""
+        return node.disks.open(node.disks.place).superblock.ids.current
+
     def bits_allowed(self, node: SimNode) -> int:
         """Return how many blocks its disk, as it is, may let a resync copy at most: bitmap and activity log."""
         store = node.disks.open(node.disks.place)

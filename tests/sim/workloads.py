@@ -36,3 +36,36 @@ async def disconnected(pair: Pair) -> None:
     await pair.in_sync()
     await asyncio.gather(client.write(40), client.write(3 * EXTENT))
     await client.flush()
+
+
+async def overlapping(pair: Pair) -> None:
+    """Many writes to the same few blocks at once, as no file system would dare."""
+    client = await pair.promote(pair.castor)
+    for _ in range(3):
+        await asyncio.gather(*(client.write(8 + at, 16) for at in (0, 4, 8, 0, 12, 4)))
+    await client.flush()
+
+
+async def alone(pair: Pair) -> None:
+    """The link breaks, and one node goes on through more extents than the activity log holds."""
+    client = await pair.promote(pair.castor)
+    await client.write(8)
+    pair.wire.cut()
+    for extent in range(5):
+        await client.write(extent * EXTENT + 16)
+    await asyncio.gather(client.write(24), client.write(2 * EXTENT + 24))
+    pair.wire.heal()
+    await pair.in_sync()
+    await client.write(32)
+
+
+async def broken(pair: Pair) -> None:
+    """The link breaks while writes are on the wire, again and again: some never arrive, and are answered all the same."""
+    client = await pair.promote(pair.castor)
+    for block in (8, 40, 72):
+        under_way = asyncio.gather(*(client.write(block + 8 * at) for at in range(4)))
+        await asyncio.sleep(0.00004 + pair.world.random.random() * 0.00006)
+        pair.wire.cut()
+        await under_way
+        pair.wire.heal()
+        await pair.in_sync()

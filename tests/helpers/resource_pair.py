@@ -77,6 +77,8 @@ class Node:
         self.state = NodeState(options=self.options)
         self.events: deque[Event] = deque()
         self.bits: set[int] = set()
+        self.attached = False
+        """As the engine sees it: the rules' state is already that of the end of a list of orders."""
         self.replication = Replication.NONE
         self.reads = Reads.NONE
         self.gate = Gate.OPEN
@@ -115,6 +117,7 @@ class Node:
     def attach(self, token: int = 0) -> None:
         """Open the disk, as a node does when it starts."""
         disk = self.disk
+        self.attached = True
         self.bits = set(disk.bits)
         crashed = bool(disk.flags & MdFlag.PRIMARY_IND)
         if crashed or disk.hot:
@@ -212,6 +215,7 @@ class Node:
             case effects.SetSize() | effects.FlushDisk() | effects.RunHandler():  # a test says how handlers end
                 pass
             case effects.DetachDisk():
+                self.attached = False
                 self.disk.hot.clear()
                 self.bits = set()
             case effects.KeepDisk():
@@ -289,7 +293,7 @@ class Node:
             self._submit(*self.at_gate.pop(0))
 
     def _submit(self, block: int, value: int) -> None:
-        has_disk = self.state.has_disk
+        has_disk = self.attached
         if has_disk:
             self.disk.hot.add(block)
             self.disk.blocks[block] = value

@@ -39,7 +39,7 @@ class CheckedNode(Node):
     def _submit(self, block: int, value: int) -> None:
         before = dict(self.acknowledged)
         super()._submit(block, value)
-        if self.state.has_disk:
+        if self.attached:
             self.kept.add(value)
         if self.acknowledged != before:
             self.check_generation("a write without the peer")
@@ -55,7 +55,7 @@ class CheckedNode(Node):
         super()._release()
 
     def check_generation(self, what: str) -> None:
-        if self.state.disk is DiskState.UP_TO_DATE:
+        if self.attached and self.disk.flags & MdFlag.WAS_UP_TO_DATE:
             known_bad = self.state.established and self.state.peer_disk is DiskState.INCONSISTENT
             assert self.disk.ids.bitmap or known_bad, f"{what} before a new generation is durable on {self.name}"
 

@@ -1,7 +1,8 @@
 """Describes the compiled core `pydrbd.core._core` to cffi.
 
 `core_api.h` is handed to cffi's cdef byte for byte, so C and Python read the same declarations. The sources are every C
-file of `csrc/` and `nbd/` but the simulated world: a new file needs no mention here. Paths are relative to the project's root, where setuptools
+file of `csrc/` and `nbd/` but the simulated world: a new file needs no mention here. Paths are relative to the
+project's root, where setuptools
 runs.
 
 `PYDRBD_SANITIZE=address,undefined` builds the core with those sanitizers.

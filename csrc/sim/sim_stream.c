@@ -184,13 +184,11 @@ static void try_receive(struct sim_world *world, struct sim_stream *stream, uint
 
     if (!op)
         return;
-    if (self->shut)
-        result = 0;
-    else if (pipe->arrived > pipe->taken)
+    if (!self->shut && pipe->arrived > pipe->taken)
         result = take(world, pipe, op->buffer, op->count);
-    else if (self->reset)
+    else if (!self->shut && self->reset)
         result = -ECONNRESET;
-    else if (pipe->ended)
+    else if (self->shut || pipe->ended)
         result = 0;
     else
         return;

@@ -92,8 +92,9 @@ void sim_say(struct sim_world *world, const char *format, ...)
     line[length++] = '\n';
     if (world->trace_length + (size_t)length + 1 > world->trace_room) {
         world->trace_room = world->trace_room * 2 + 4096;
-        world->trace = realloc(world->trace, world->trace_room);
-        assert(world->trace != NULL);
+        char *trace = realloc(world->trace, world->trace_room);
+        assert(trace != NULL);
+        world->trace = trace;
     }
     memcpy(world->trace + world->trace_length, line, (size_t)length + 1);
     world->trace_length += (size_t)length;
@@ -115,8 +116,9 @@ void sim_event_add(struct sim_world *world, uint64_t at_ns, const struct sim_eve
 {
     if (world->events_count == world->events_room) {
         world->events_room *= 2;
-        world->events = realloc(world->events, world->events_room * sizeof(*world->events));
-        assert(world->events != NULL);
+        struct sim_event *events = realloc(world->events, world->events_room * sizeof(*events));
+        assert(events != NULL);
+        world->events = events;
     }
     world->events[world->events_count] = *event;
     world->events[world->events_count].at_ns = at_ns;

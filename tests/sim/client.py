@@ -1,6 +1,7 @@
-"""An application: an NBD client on a machine's export, over a simulated stream, with the ledger of what it was promised."""
+"""An application: an NBD client on an export, over a simulated stream, with the ledger of what it was promised."""
 
 import asyncio
+import contextlib
 import struct
 from typing import Any
 
@@ -191,9 +192,7 @@ def quietly(*tasks: Any) -> Any:
     """Gather requests; those whose connection went are over without a word."""
 
     async def run(task: Any) -> None:
-        try:
+        with contextlib.suppress(GoneError):
             await task
-        except GoneError:
-            pass
 
     return asyncio.gather(*(run(task) for task in tasks))

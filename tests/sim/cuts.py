@@ -7,6 +7,7 @@ without forking, with its trace.
 """
 
 import asyncio
+import contextlib
 import os
 import tempfile
 import time
@@ -213,7 +214,7 @@ class Enumeration:
                 self._still_running()
                 self._case = case
                 break
-            failed |= os.waitpid(child, 0)[1] != 0
+            failed |= os.waitpid(child, 0)[1] != 0  # noqa: ASYNC222 - simulated time stands meanwhile
         else:
             os._exit(1 if failed else 0)
         await live(pair, case, dead, listed)
@@ -346,10 +347,8 @@ async def _both_return(pair: Pair) -> None:
 
 async def _finished(pair: Pair) -> None:
     """Let the application's requests that are under way be answered."""
-    try:
+    with contextlib.suppress(GoneError, PowerCutError):
         await pair.pollux.workload
-    except (GoneError, PowerCutError):
-        pass
 
 
 async def _use(pair: Pair, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""A machine's simulated disks, as the node's metadata store sees a `BackingDisk`, and metadata that is in use already."""
+"""A machine's simulated disks, as the node's metadata store sees a `BackingDisk`, and metadata in use already."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

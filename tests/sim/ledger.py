@@ -131,6 +131,5 @@ class Ledger:
         self.by_sector[sector] = [*older, kept, *under_way]
 
 
-
 def _first(sector: int) -> Write:
     return Write(0, sector, 1, True, False, began=-1, over=0, acknowledged=True, durable=True)

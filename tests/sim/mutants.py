@@ -24,7 +24,7 @@ STRIDES = (7, 2, 1)
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`old` stands exactly once in `file`. `runs`: (workload, victims, options) in which it shows, the likeliest first."""
+    """`old` stands once in `file`. `runs`: (workload, victims, options) in which it shows, the likeliest first."""
 
     name: str
     mistake: str
@@ -114,7 +114,12 @@ def plant(mutant: Mutant) -> dict[str, str]:
         copy.write_text(changed, encoding="utf-8")
         environment["PYDRBD_SIM_REPLACED"] = f"{source}={copy}"
         environment["PYDRBD_SIM_OUT"] = str(out)
-        subprocess.run([sys.executable, str(ROOT / "tests/sim/build_sim.py")], env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, str(ROOT / "tests/sim/build_sim.py")],
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     return environment
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pydrbd.node.kernel_device import KernelDevice
+
 from pydrbd import config
 from pydrbd.config.description import ResourceView
 from pydrbd.core.binding import Binding
@@ -21,7 +23,6 @@ from pydrbd.model.refusals import Refusal
 from pydrbd.node import daemon as product
 from pydrbd.node.attachment import Attachment
 from pydrbd.node.daemon import Daemon, Places
-from pydrbd.node.kernel_device import KernelDevice
 from pydrbd.node.link.connector import Link
 from pydrbd.node.link.peer_link import INTERNAL_TOKEN, PeerLink
 from pydrbd.wire import Agreed

@@ -1,4 +1,4 @@
-"""Enumerate the power cuts of one workload: `run_cuts.py WORKLOAD VICTIMS [--seed N] [--long] [--stop] [--every N] ...`.
+"""Enumerate the power cuts of one workload: `run_cuts.py WORKLOAD VICTIMS [--seed N] [--long] [--stop] ...`.
 
 The last line says what the first failed case came to; the exit code is 1 if there is one. `--replay` prints its trace.
 """

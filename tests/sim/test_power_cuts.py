@@ -1,12 +1,13 @@
-"""Power cuts at every write, flush and send of a short workload, on each node and on both, with the caches lost every way.
+"""Power cuts at every write, flush and send of a short workload, on either node and on both, the caches lost every way.
 
 The pair comes back; what was flushed is on both; what was acknowledged is on the survivor; both disks are equal; the
 resync copied no more than activity log and bitmap allow.
 """
 
 import pytest
+
 from sim import workloads
-from sim.cuts import Enumeration, Report
+from sim.cuts import Enumeration, Report, Workload
 
 
 def _explain(enumeration: Enumeration, report: Report) -> str:
@@ -23,7 +24,7 @@ def _explain(enumeration: Enumeration, report: Report) -> str:
 
 @pytest.mark.parametrize("victims", ["castor", "pollux", "both"])
 @pytest.mark.parametrize("workload", [workloads.replicated, workloads.disconnected], ids=lambda one: one.__name__)
-def test_nothing_is_lost_by_a_power_cut_at_any_step(workload, victims) -> None:
+def test_nothing_is_lost_by_a_power_cut_at_any_step(workload: Workload, victims: str) -> None:
     enumeration = Enumeration(workload, 1, victims)
     report = enumeration.run()
     print(f"{report.steps} steps, {report.cases} cases, {report.seconds:.0f} s")

@@ -1,4 +1,4 @@
-"""The simulated world from Python's side: its event loop, which is asyncio's with the world's time, and what it waits for.
+"""The simulated world from Python's side: its event loop, which is asyncio's with the world's time, and its waits.
 
 Everything runs in one thread: when no callback is ready, the loop lets the world go on (`sim_run`) until an engine has
 facts, a client's stream has bytes, a timer is due, or a machine loses its power. Coroutines that begin in a machine's
@@ -208,7 +208,9 @@ class WorldLoop(asyncio.BaseEventLoop):
         if stop == lib.SIM_LIVELOCK:
             raise StuckError("an engine turns for ever")
         if stop == lib.SIM_CUT:
-            return [one.on_power_cut for one in world.machines if one.alive and lib.sim_is_dead(world.handle, one.number)]
+            return [
+                one.on_power_cut for one in world.machines if one.alive and lib.sim_is_dead(world.handle, one.number)
+            ]
         if stop == lib.SIM_FACTS:
             return [one.on_facts for one in world.machines if one.alive and lib.sim_has_facts(world.handle, one.number)]
         if stop == lib.SIM_READABLE:

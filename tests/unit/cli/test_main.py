@@ -108,7 +108,9 @@ def test_every_verb_is_one_that_the_daemon_knows():
     from pydrbd.node.admin.verbs import COMMANDS
 
     asked = {"primary", "secondary", "connect", "disconnect", "invalidate", "invalidate-remote", "outdate", "down"}
-    assert asked | {"new-current-uuid", "pause-sync", "resume-sync", "suspend-io", "resume-io", "detach"} == set(COMMANDS)
+    assert asked | {"new-current-uuid", "pause-sync", "resume-sync", "suspend-io", "resume-io", "detach"} == set(
+        COMMANDS
+    )
 
 
 def test_a_refusal_is_passed_on(daemon: PlayedDaemon, capsys: pytest.CaptureFixture[str]):

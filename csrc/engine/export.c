@@ -263,6 +263,17 @@ void export_close(struct core_engine *engine, uint64_t token)
     engine->export.close_token = token != 0 ? token : UINT64_MAX;
 }
 
+/* Whoever closes the export gives up being Primary, and with that the activity log's word: a write that the peer could
+ * still lose to a power cut would be named by nothing.  A lost peer is dealt with by core_release. */
+static bool peer_has_it_for_good(struct core_engine *engine)
+{
+    if (engine->peer.log.epoch_size > 0) {
+        transfer_log_close_epoch(engine);
+        peer_pump(engine); /* in this turn: nobody may have a reason for another */
+    }
+    return transfer_log_count(&engine->peer.log) == 0;
+}
+
 void export_pump(struct core_engine *engine)
 {
     struct export *export = &engine->export;
@@ -273,7 +284,7 @@ void export_pump(struct core_engine *engine)
         if (is_over(export->clients[i]))
             client_free(engine, &export->clients[i]);
     }
-    if (export->close_token != 0 && export_is_idle(engine)) {
+    if (export->close_token != 0 && export_is_idle(engine) && peer_has_it_for_good(engine)) {
         if (export->close_token != UINT64_MAX)
             facts_done(engine, export->close_token, 0);
         export->close_token = 0;

@@ -28,6 +28,7 @@ struct sim_record {
     uint64_t length_bytes;
     uint64_t order; /* of its end; 0: it has not ended */
     uint32_t index; /* as sim_disk_volatile listed it */
+    uint8_t *gone;  /* per sector: a newer write of it is durable; NULL: none is */
     bool lost;      /* a flush failed on it: no later one will save it */
 };
 
@@ -64,8 +65,8 @@ int32_t sim_disk_new(sim_world *world, uint32_t node, const char *name, uint64_t
     if (!disk)
         return -ENOMEM;
     disk->pages = (bytes + PAGE_BYTES - 1) / PAGE_BYTES;
-    disk->seen = (uint8_t **)calloc(disk->pages, sizeof(*disk->seen));
-    disk->durable = (uint8_t **)calloc(disk->pages, sizeof(*disk->durable));
+    disk->seen = calloc(disk->pages, sizeof(*disk->seen));
+    disk->durable = calloc(disk->pages, sizeof(*disk->durable));
     assert(disk->seen && disk->durable);
     disk->node = node;
     strncpy(disk->name, name, NAME_BYTES - 1);
@@ -121,7 +122,7 @@ static void pages_free(uint8_t **pages, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
         free(pages[i]);
-    free((void *)pages);
+    free(pages);
 }
 
 void sim_disks_free(struct sim_world *world)
@@ -133,6 +134,7 @@ void sim_disks_free(struct sim_world *world)
         world->disks = disk->next;
         while ((record = disk->records) != NULL) {
             disk->records = record->next;
+            free(record->gone);
             free(record->bytes);
             free(record);
         }
@@ -170,6 +172,7 @@ static void record_end(struct sim_disk *disk, struct sim_record *record)
     while (*place != record)
         place = &(*place)->next;
     *place = record->next;
+    free(record->gone);
     free(record->bytes);
     free(record);
 }
@@ -180,10 +183,38 @@ static void make_seen(struct sim_world *world, struct sim_disk *disk, struct sim
     pages_write(disk->seen, record->offset_bytes, record->bytes, record->length_bytes);
 }
 
+static void put_on_platter(struct sim_disk *disk, const struct sim_record *record, uint64_t sector, uint64_t sectors)
+{
+    for (uint64_t i = sector; i < sector + sectors; i++) {
+        uint64_t skip = i * SECTOR_BYTES;
+        if (!record->gone || !record->gone[i])
+            pages_write(disk->durable, record->offset_bytes + skip, record->bytes ? record->bytes + skip : NULL,
+                        SECTOR_BYTES);
+    }
+}
+
 static void make_durable(struct sim_disk *disk, struct sim_record *record)
 {
-    pages_write(disk->durable, record->offset_bytes, record->bytes, record->length_bytes);
+    put_on_platter(disk, record, 0, record->length_bytes / SECTOR_BYTES);
     record_end(disk, record);
+}
+
+/* What older writes the cache holds of these sectors is never written any more. */
+static void supersede(struct sim_disk *disk, const struct sim_record *newer)
+{
+    uint64_t end = newer->offset_bytes + newer->length_bytes;
+
+    for (struct sim_record *record = disk->records; record; record = record->next) {
+        uint64_t from = record->offset_bytes > newer->offset_bytes ? record->offset_bytes : newer->offset_bytes;
+        uint64_t until =
+            record->offset_bytes + record->length_bytes < end ? record->offset_bytes + record->length_bytes : end;
+        if (record->order == 0 || record->order >= newer->order || from >= until)
+            continue;
+        if (!record->gone)
+            record->gone = calloc(1, record->length_bytes / SECTOR_BYTES);
+        assert(record->gone != NULL);
+        memset(record->gone + (from - record->offset_bytes) / SECTOR_BYTES, 1, (until - from) / SECTOR_BYTES);
+    }
 }
 
 /* The oldest ended write that is not newer than `order`, or NULL. */
@@ -280,8 +311,10 @@ static void write_ends(struct sim_world *world, struct sim_disk *disk, struct io
     if (op->kind == IO_WRITE)
         assert(memcmp(op->buffer, record->bytes, record->length_bytes) == 0);
     make_seen(world, disk, record);
-    if ((op->flags & IO_FUA) != 0)
-        make_durable(disk, record);
+    if ((op->flags & IO_FUA) == 0)
+        return;
+    supersede(disk, record);
+    make_durable(disk, record);
 }
 
 static int32_t op_ends(struct sim_world *world, struct sim_disk *disk, struct io_op *op, struct sim_record *record)
@@ -394,14 +427,12 @@ uint32_t sim_disk_volatile(sim_world *world, int32_t fd, struct sim_volatile *li
 void sim_disk_survives(sim_world *world, int32_t fd, uint32_t index, uint32_t sector, uint32_t sectors)
 {
     struct sim_disk *disk = disk_at(world, fd);
-    uint64_t skip = (uint64_t)sector * SECTOR_BYTES;
 
     for (struct sim_record *record = disk->records; record; record = record->next) {
         if (record->index != index)
             continue;
-        assert(skip + (uint64_t)sectors * SECTOR_BYTES <= record->length_bytes);
-        pages_write(disk->durable, record->offset_bytes + skip, record->bytes ? record->bytes + skip : NULL,
-                    (uint64_t)sectors * SECTOR_BYTES);
+        assert(((uint64_t)sector + sectors) * SECTOR_BYTES <= record->length_bytes);
+        put_on_platter(disk, record, sector, sectors);
     }
 }
 

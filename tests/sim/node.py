@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pydrbd.node.kernel_device import KernelDevice
-
 from pydrbd import config
 from pydrbd.config.description import ResourceView
 from pydrbd.core.binding import Binding
@@ -119,7 +117,7 @@ class SimExport:
         self.is_open = False
 
 
-class SimDevice(KernelDevice):
+class SimDevice(product.KernelDevice):  # type: ignore[name-defined]
     """The kernel's device: there is no kernel."""
 
     async def appear(self, _: int) -> None:
@@ -137,14 +135,12 @@ class SimHandlers:
         self.started.append(name)
 
 
-class SimVerbs:
-    """Answers to commands."""
+class SimVerbs(product.Verbs):  # type: ignore[name-defined]
+    """Answers to commands that a test gave."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.waiting: dict[int, asyncio.Future[Refusal | None]] = {}
-
-    def answer(self, *_: Any) -> None:
-        raise AssertionError("nobody asks here")
 
     async def on_answer(self, effect: effects.Answer) -> None:
         waiting = self.waiting.pop(effect.token, None)
@@ -241,7 +237,7 @@ class SimNode:
             AdminSocket=SimExport,
             new_uuid=world.new_uuid,
             step=self._step,
-            _engine_options=lambda: Options(requests=REQUESTS, pool_bytes=POOL_BYTES),
+            _engine_options=lambda **_: Options(requests=REQUESTS, pool_bytes=POOL_BYTES),
         ):
             return Daemon(self.view, Places(Path("/sim"), Path("/sim"), Path("/sim")), Binding(world.ffi, library))
 
@@ -349,6 +345,8 @@ class Wire:
     def __init__(self, world: World) -> None:
         self.world = world
         self.whole = True
+        self.silent = False
+        """A cut that nobody was told of may still be unnoticed."""
         self.nodes: list[SimNode] = []
         self.waiting: dict[int, asyncio.Future[Link]] = {}
         self.streams: list[tuple[int, int]] = []
@@ -404,6 +402,8 @@ class Wire:
                 lib.sim_stream_cut(world, ends[direction], self.world.random.randint(0, under_way))
         if tell:
             self.reset()
+        else:
+            self.silent = True
 
     def reset(self) -> None:
         """Both ends of the connection in force hear that it is gone."""

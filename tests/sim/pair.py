@@ -25,6 +25,7 @@ from sim.world import Chance, PowerCutError, World
 EXTENT_SECTORS = 8192
 BITS_PER_EXTENT = 1024
 PATIENCE_S = 200.0
+NOTICED_S = 30.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -81,7 +82,10 @@ class Pair:
         await self.in_sync()
 
     async def in_sync(self) -> None:
-        """Wait until both say UpToDate and nothing is under way."""
+        """Wait until both say UpToDate; after a cut that nobody was told of, until it must have been noticed."""
+        if self.wire.silent:
+            self.wire.silent = False
+            await asyncio.sleep(NOTICED_S)
         await asyncio.gather(*(node.until(_is_in_sync, PATIENCE_S) for node in self.nodes))
 
     async def promote(self, node: SimNode) -> Client:

@@ -60,7 +60,7 @@ async def alone(pair: Pair) -> None:
 
 
 async def broken(pair: Pair) -> None:
-    """The link breaks while writes are on the wire, again and again: some never arrive, and are answered."""
+    """The link breaks while writes are on the wire, again and again: some never arrive, and are answered all the same."""
     client = await pair.promote(pair.castor)
     for block in (8, 40, 72):
         under_way = asyncio.gather(*(client.write(block + 8 * at) for at in range(4)))
@@ -69,3 +69,13 @@ async def broken(pair: Pair) -> None:
         await under_way
         pair.wire.heal()
         await pair.in_sync()
+
+
+async def handed_over(pair: Pair) -> None:
+    """A node gives up being Primary right behind a write, and the other goes on."""
+    client = await pair.promote(pair.castor)
+    await asyncio.gather(client.write(8), client.write(EXTENT + 8))
+    await pair.demote(pair.castor, client)
+    client = await pair.promote(pair.pollux)
+    await client.write(16)
+    await pair.demote(pair.pollux, client)

@@ -23,8 +23,8 @@ RUN_tsan := setarch -R
 CFLAGS_KIND := $(CFLAGS_ALL) $(FLAGS_$(KIND))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check format fix lint types imports tidy test-c asan tsan fuzz-replay integration kill-rounds split-brain histories \
-        bench demo clean run-c run-fuzz format-python format-c lint-python lint-c
+.PHONY: help build test check format fix lint types imports tidy test-c asan tsan fuzz-replay integration kill-rounds split-brain \
+        histories test-vm bench demo clean run-c run-fuzz format-python format-c lint-python lint-c
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -96,6 +96,10 @@ histories: ## a million random histories of generation identifiers
 
 split-brain: build ## every combination of the after-split-brain policies on real daemons
 	PYDRBD_SPLIT_BRAIN=all $(VENV)/pytest -q tests/integration/test_split_brain.py
+
+test-vm: ## two virtual machines: the kernel's DRBD as the peer, kernel devices; CASE="swap or flush" chooses (root)
+	tests/vm/prepare
+	nice -n 5 $(VENV)/pytest tests/vm --durations=0 --durations-min=1 $(if $(CASE),-k "$(CASE)")
 
 bench: build ## measure against the peers; BENCH="--seconds 2" goes to bench/run.py
 	bench/prepare

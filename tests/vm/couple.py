@@ -32,8 +32,9 @@ CONFIGURATION = """\
 global { usage-count no; }
 resource drbd0 {
   net {
-    protocol C;
+    protocol PROTOCOL;
     ping-timeout 50;
+    socket-check-timeout 5;
     NET
   }
   disk {
@@ -50,9 +51,9 @@ resource drbd0 {
 """
 
 
-def configuration(net: str = "", disk: str = "") -> str:
+def configuration(net: str = "", disk: str = "", protocol: str = "C") -> str:
     """Return the configuration of both nodes, with options of a case's own; `ping-timeout` suits an emulated machine."""
-    return CONFIGURATION.replace("NET", net).replace("DISK", disk)
+    return CONFIGURATION.replace("NET", net).replace("DISK", disk).replace("PROTOCOL", protocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,9 @@ class Node(Protocol):
     def identifiers(self) -> str:
         """Return the generation identifiers as the command prints them."""
 
+    def log(self) -> str:
+        """Return the end of what it has logged."""
+
 
 @dataclass(slots=True)
 class KernelNode:
@@ -137,6 +141,10 @@ class KernelNode:
     def identifiers(self) -> str:
         """Print them with drbdadm."""
         return self.tell("get-gi").strip()
+
+    def log(self) -> str:
+        """Return the end of the kernel's log."""
+        return self.machine.try_run("dmesg | tail -n 50").out
 
 
 @dataclass(slots=True)

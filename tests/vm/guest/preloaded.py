@@ -70,17 +70,16 @@ def command(arguments: list[str], places: list[str], run: object) -> None:
     os.close(null) if null > 2 else None
     os.chdir("/")
     sys.argv = ["pydrbd", *arguments]
-    code = 0
     try:
-        run()  # type: ignore[operator]
+        code = run()  # type: ignore[operator]
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1 if end.code else 0
+        code = end.code
     except BaseException:  # noqa: BLE001 - a traceback is what the command would have shown
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(code if isinstance(code, int) else 1 if code else 0)
 
 
 if __name__ == "__main__":

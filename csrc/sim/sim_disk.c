@@ -65,8 +65,8 @@ int32_t sim_disk_new(sim_world *world, uint32_t node, const char *name, uint64_t
     if (!disk)
         return -ENOMEM;
     disk->pages = (bytes + PAGE_BYTES - 1) / PAGE_BYTES;
-    disk->seen = calloc(disk->pages, sizeof(*disk->seen));
-    disk->durable = calloc(disk->pages, sizeof(*disk->durable));
+    disk->seen = (uint8_t **)calloc(disk->pages, sizeof(*disk->seen));
+    disk->durable = (uint8_t **)calloc(disk->pages, sizeof(*disk->durable));
     assert(disk->seen && disk->durable);
     disk->node = node;
     strncpy(disk->name, name, NAME_BYTES - 1);
@@ -122,7 +122,7 @@ static void pages_free(uint8_t **pages, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
         free(pages[i]);
-    free(pages);
+    free((void *)pages);
 }
 
 void sim_disks_free(struct sim_world *world)

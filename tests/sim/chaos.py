@@ -5,6 +5,7 @@ but fencing could make anything else safe. After each fault everything that was 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from random import Random
 
@@ -67,10 +68,8 @@ async def _under_load(pair: Pair, client: Client) -> "asyncio.Task[None]":
 
 
 async def _finish(burst: "asyncio.Task[None]") -> None:
-    try:
+    with contextlib.suppress(GoneError, PowerCutError):
         await burst
-    except (GoneError, PowerCutError):
-        pass
 
 
 async def link_breaks(pair: Pair, primary: SimNode, client: Client) -> tuple[SimNode, Client]:
@@ -122,9 +121,7 @@ async def primary_dies_and_returns(pair: Pair, primary: SimNode, client: Client)
     return primary, client
 
 
-async def primary_dies_and_the_other_takes_over(
-    pair: Pair, primary: SimNode, client: Client
-) -> tuple[SimNode, Client]:
+async def primary_dies_and_the_other_takes_over(pair: Pair, primary: SimNode, client: Client) -> tuple[SimNode, Client]:
     await pair.in_sync()
     survivor = pair.peer_of(primary)
     burst = await _under_load(pair, client)

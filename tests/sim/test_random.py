@@ -4,6 +4,7 @@ import logging
 import os
 
 import pytest
+
 from sim.chaos import chaos
 from sim.pair import Pair
 from sim.world import Chance
@@ -14,7 +15,7 @@ BATCH = 20
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + RUNS, BATCH))
-def test_nothing_is_lost_whatever_happens(first) -> None:
+def test_nothing_is_lost_whatever_happens(first: int) -> None:
     logging.disable(logging.CRITICAL)
     try:
         for seed in range(first, min(first + BATCH, FIRST + RUNS)):

@@ -60,7 +60,7 @@ async def alone(pair: Pair) -> None:
 
 
 async def broken(pair: Pair) -> None:
-    """The link breaks while writes are on the wire, again and again: some never arrive, and are answered all the same."""
+    """The link breaks while writes are on the wire, again and again: some never arrive, and are answered."""
     client = await pair.promote(pair.castor)
     for block in (8, 40, 72):
         under_way = asyncio.gather(*(client.write(block + 8 * at) for at in range(4)))

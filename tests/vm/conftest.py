@@ -34,6 +34,14 @@ def snapshots() -> dict[str, bytes]:
     return {}
 
 
+@pytest.fixture(scope="session")
+def large_couple(guest_image: Image) -> Iterator[Couple]:
+    """Two machines that run, with two disks each that can hold a file system."""
+    with Couple.create(guest_image, 96 * MIB) as both:
+        both.boot()
+        yield both
+
+
 @pytest.fixture
 def pair(couple: Couple, snapshots: dict[str, bytes], request: pytest.FixtureRequest) -> Iterator[KernelPair]:
     """pydrbd on castor, the kernel on pollux; a case that passed ends with the disks compared."""

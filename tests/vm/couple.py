@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from vm.image import Image
 from vm.machine import CommandFailedError, Machine, Result
@@ -52,7 +54,8 @@ resource drbd0 {
 
 
 def configuration(net: str = "", disk: str = "", protocol: str = "C") -> str:
-    """Return the configuration of both nodes, with options of a case's own; `ping-timeout` suits an emulated machine."""
+    """Return the configuration of both nodes, with options of a case's own; `ping-timeout` suits an emulated
+    machine."""
     return CONFIGURATION.replace("NET", net).replace("DISK", disk).replace("PROTOCOL", protocol)
 
 
@@ -157,7 +160,9 @@ class PydrbdNode:
 
     def configure(self, text: str) -> None:
         """Write the file."""
-        self.machine.put("/etc/drbd.conf", text.replace("device /dev/drbd0", f"attach {self.attach};\n  device /dev/drbd0"))
+        self.machine.put(
+            "/etc/drbd.conf", text.replace("device /dev/drbd0", f"attach {self.attach};\n  device /dev/drbd0")
+        )
 
     def ask(self, words: str, timeout_s: float = 120) -> Result:
         """Run pydrbd on the resource."""
@@ -223,8 +228,11 @@ class Couple:
     @classmethod
     def create(cls, image: Image, disk_bytes: int, disks: int = 2, memory_mib: int = 640) -> Couple:
         """Make sparse disks, in memory where that is possible, and two machines that are off."""
-        base = "/dev/shm" if Path("/dev/shm").is_dir() else None
-        directory = Path(tempfile.mkdtemp(prefix="pydrbd-vm-", dir=base))
+        base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+        for left in base.glob("pydrbd-vm-*-*"):  # by a run that was killed
+            if not Path("/proc", left.name.split("-")[2]).exists():
+                shutil.rmtree(left)
+        directory = Path(tempfile.mkdtemp(prefix=f"pydrbd-vm-{os.getpid()}-", dir=base))
         machines = []
         for name, address in ADDRESSES.items():
             paths = tuple(directory / f"{name}-disk{number}" for number in range(disks))
@@ -249,7 +257,7 @@ class Couple:
             if machine._channel is None:
                 machine.wait_ready()
 
-    def as_kind(self, castor: type[KernelNode] | type[PydrbdNode], pollux: type[KernelNode] | type[PydrbdNode]) -> None:
+    def as_kind(self, castor: type[KernelNode | PydrbdNode], pollux: type[KernelNode | PydrbdNode]) -> None:
         """Say which DRBD is on which machine."""
         self.nodes = {"castor": castor(self.castor), "pollux": pollux(self.pollux)}
 
@@ -275,7 +283,7 @@ class Couple:
                 path.unlink()
             self.directory.rmdir()
 
-    def __enter__(self) -> Couple:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

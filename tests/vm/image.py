@@ -52,7 +52,9 @@ def build() -> Image:
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         root = _made(cache, "root", _hash_of([HERE / "make-root"]), _make_root)
-        initrd = _made(cache, "initrd", _hash_of([root / "initrd.gz", *_guest_files()]), lambda to: _make_initrd(root, to))
+        initrd = _made(
+            cache, "initrd", _hash_of([root / "initrd.gz", *_guest_files()]), lambda to: _make_initrd(root, to)
+        )
         project = _made(cache, "project", _hash_of(_project_files()), lambda to: _make_project(cache, to))
     lines = (root / "versions").read_text(encoding="utf-8").splitlines()
     return Image(
@@ -65,7 +67,8 @@ def build() -> Image:
 
 
 def _made(cache: Path, kind: str, key: str, make: object) -> Path:
-    """Return the directory of this kind and key, made if it is missing; others of the kind are removed but the newest."""
+    """Return the directory of this kind and key, made if it is missing; others of the kind are removed but the
+    newest."""
     place = cache / f"{kind}-{key}"
     if not place.is_dir():
         with _scratch(cache) as scratch:
@@ -118,7 +121,8 @@ def _make_root(to: Path) -> None:
 
 
 def _make_initrd(root: Path, to: Path) -> None:
-    """Append the guest's own files to the initrd of busybox and modules: the kernel unpacks one archive after the other."""
+    """Append the guest's own files to the initrd of busybox and modules: the kernel unpacks one archive after the
+    other."""
     tree = to / "tree"
     (tree / "guest").mkdir(parents=True)
     for name in GUEST_FILES:

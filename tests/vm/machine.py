@@ -98,7 +98,8 @@ class Machine:
                 return
 
     def power_cut(self) -> None:
-        """Take the power away: nothing in the guest gets to do anything any more. Its disks keep what they were given."""
+        """Take the power away: nothing in the guest gets to do anything any more. Its disks keep what they were
+        given."""
         self._end(kill=True)
 
     def shutdown(self) -> None:
@@ -178,7 +179,8 @@ class Machine:
         return base64.b64decode(answer["data"])
 
     def ask(self, path: str, line: str, timeout_s: float = 120) -> str:
-        """Say a line to a UNIX socket in the guest; return the line that comes back. Raises OSError if nobody listens."""
+        """Say a line to a UNIX socket in the guest; return the line that comes back. Raises OSError if nobody
+        listens."""
         body = {"verb": "ask", "path": path, "line": line, "timeout_s": str(timeout_s)}
         answer = self._send(body).result(timeout=timeout_s + 30)
         if "error" in answer:

@@ -1,4 +1,5 @@
-"""Goal: split brain between pydrbd and the kernel's DRBD. PASS: nobody's data is overwritten unless somebody said so."""
+"""Goal: split brain between pydrbd and the kernel's DRBD. PASS: nobody's data is overwritten unless somebody said
+so."""
 
 import pytest
 

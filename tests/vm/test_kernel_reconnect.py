@@ -1,4 +1,5 @@
-"""Goal: pairs of pydrbd and the kernel's DRBD lose and find each other. PASS: only what differs is copied; disks are equal."""
+"""Goal: pairs of pydrbd and the kernel's DRBD lose and find each other. PASS: only what differs is copied; disks
+are equal."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""`pydrbd`, already imported: each command is a fork of this process, because imports take seconds in an emulated machine.
+"""`pydrbd`, already imported: each command is a fork of this process, because imports take seconds in an emulated
+machine.
 
 Everything that a command runs is the installed pydrbd's own code. A connection to the socket carries the arguments as
 one line of JSON, then back the exit code, what was printed and what was complained, as one line of JSON. A daemon that

@@ -12,6 +12,8 @@ C_TESTS := $(notdir $(basename $(sort $(wildcard tests/c/test_*.c))))
 FUZZERS := $(notdir $(basename $(sort $(wildcard tests/fuzz/fuzz_*.c))))
 PY_FILES := src tests tools bench setup.py csrc/cffi_build.py
 ROUNDS ?= 300
+SEED ?= 1
+RUNS ?= 1000
 
 # One directory per kind of build, so that they never mix.
 KIND ?= plain
@@ -24,7 +26,7 @@ CFLAGS_KIND := $(CFLAGS_ALL) $(FLAGS_$(KIND))
 
 .DEFAULT_GOAL := help
 .PHONY: help build test check format fix lint types imports tidy test-c asan tsan fuzz-replay integration kill-rounds split-brain \
-        histories test-vm bench demo clean run-c run-fuzz format-python format-c lint-python lint-c
+        histories sim mutants test-vm bench demo clean run-c run-fuzz format-python format-c lint-python lint-c
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -100,6 +102,15 @@ split-brain: build ## every combination of the after-split-brain policies on rea
 test-vm: ## two virtual machines: the kernel's DRBD as the peer, kernel devices; CASE="swap or flush" chooses (root)
 	tests/vm/prepare
 	nice -n 5 $(VENV)/pytest tests/vm --durations=0 --durations-min=1 $(if $(CASE),-k "$(CASE)")
+
+sim: ## the simulated world at length: SEED=1 RUNS=1000 random lives, then more power cuts
+	PYDRBD_SEED=$(SEED) PYDRBD_RUNS=$(RUNS) $(VENV)/pytest -q tests/sim/test_random.py
+	@for cuts in "replicated castor" "replicated pollux" "replicated both" "disconnected castor" "disconnected pollux" \
+	    "disconnected both" "alone castor" "handed_over both"; do echo "$$cuts, seed $(SEED)"; \
+	    PYTHONPATH=src:tests $(VENV)/python tests/sim/run_cuts.py $$cuts --seed $(SEED) --long || exit 1; done
+
+mutants: ## plant mistakes, one at a time, and see the simulator find them
+	@PYTHONPATH=src:tests $(VENV)/python tests/sim/mutants.py
 
 bench: build ## measure against the peers; BENCH="--seconds 2" goes to bench/run.py
 	bench/prepare

@@ -1,9 +1,7 @@
 """An application: an NBD client on an export, over a simulated stream, with the ledger of what it was promised."""
 
 import asyncio
-import contextlib
 import struct
-from typing import Any
 
 from sim.ledger import SECTOR_BYTES, Ledger, Write
 from sim.node import SimNode
@@ -186,13 +184,3 @@ def _runs(sectors: list[int]) -> list[tuple[int, int]]:
         else:
             runs.append((sector, 1))
     return runs
-
-
-def quietly(*tasks: Any) -> Any:
-    """Gather requests; those whose connection went are over without a word."""
-
-    async def run(task: Any) -> None:
-        with contextlib.suppress(GoneError):
-            await task
-
-    return asyncio.gather(*(run(task) for task in tasks))

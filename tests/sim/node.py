@@ -314,20 +314,22 @@ class SimNode:
 
     async def unless_cut(self, future: Any) -> Any:
         """Return the future's result, or raise PowerCutError if the power fails before."""
+        wanted = asyncio.ensure_future(future)
         cut = asyncio.ensure_future(self.power_cut.wait())
         try:
-            await asyncio.wait({asyncio.ensure_future(future), cut}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({wanted, cut}, return_when=asyncio.FIRST_COMPLETED)
             if cut.done():
                 raise PowerCutError
-            return future.result()
+            return wanted.result()
         finally:
             cut.cancel()
+            wanted.cancel()
 
     async def until(self, condition: Callable[[Any], bool], timeout_s: float = 120.0) -> None:
         """Return when the rules' state fulfils a condition; raise TimeoutError after so long in the world's time."""
         async with asyncio.timeout(timeout_s):
             while self.has_power and not condition(self.state):
-                await self.unless_cut(asyncio.ensure_future(self.daemon._performer._next_change()))
+                await self.unless_cut(self.daemon._performer._next_change())
         if not self.has_power:
             raise PowerCutError  # what the rules thought last never became true
 

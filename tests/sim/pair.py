@@ -86,7 +86,8 @@ class Pair:
         if self.wire.silent:
             self.wire.silent = False
             await asyncio.sleep(NOTICED_S)
-        await asyncio.gather(*(node.until(_is_in_sync, PATIENCE_S) for node in self.nodes))
+        both = asyncio.gather(*(node.until(_is_in_sync, PATIENCE_S) for node in self.nodes))
+        await self.castor.unless_cut(self.pollux.unless_cut(both))
 
     async def promote(self, node: SimNode) -> Client:
         """Make a node Primary and connect an application to it."""

@@ -60,7 +60,7 @@ async def alone(pair: Pair) -> None:
 
 
 async def broken(pair: Pair) -> None:
-    """The link breaks while writes are on the wire, again and again: some never arrive, and are answered."""
+    """The link breaks under writes, again and again: some never arrive and are answered all the same."""
     client = await pair.promote(pair.castor)
     for block in (8, 40, 72):
         under_way = asyncio.gather(*(client.write(block + 8 * at) for at in range(4)))

@@ -104,6 +104,9 @@ def _take(turn: Turn, event: Attached, size: int) -> None:
     if flags & MdFlag.FULL_SYNC or (crashed and flags & MdFlag.AL_DISABLED):
         turn.say("Assuming that all blocks are out of sync (aka FullSync)", "full-sync", WARNING)
         turn.set_all_bits()
+    elif event.agreed_sectors == 0 and not flags & MdFlag.CONSISTENT:
+        # A disk that was never in use: 8.4 marks all of what is new to the device, and its users see it in `oos`.
+        turn.set_all_bits()
     turn.expose()
     turn.settle()
     turn.say(f"Attached: {turn.state.disk}, {size} sectors, {_ids_text(turn.state.ids)}", "attached")

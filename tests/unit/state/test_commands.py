@@ -80,6 +80,12 @@ def test_a_full_sync_flag_marks_everything_again() -> None:
     assert not each.disk.flags & MdFlag.FULL_SYNC
 
 
+def test_a_disk_that_was_never_in_use_is_out_of_sync_as_a_whole() -> None:
+    each = Node("castor", Disk(BLOCKS * 8, [0] * BLOCKS), Options(), itertools.count(1))
+    each.attach()
+    assert each.disk.bits == set(range(BLOCKS))
+
+
 def test_a_node_without_good_data_is_promoted_by_force_alone() -> None:
     each = node("castor", MdFlag(0), GenerationIds())
     assert answer(each, each.command(Promote)) is Refusal.NO_UP_TO_DATE_DISK

@@ -9,7 +9,7 @@ from sim.chaos import chaos
 from sim.pair import Pair
 from sim.world import Chance
 
-RUNS = int(os.environ.get("PYDRBD_RUNS", "100"))
+RUNS = int(os.environ.get("PYDRBD_RUNS", "40"))
 FIRST = int(os.environ.get("PYDRBD_SEED", "1"))
 BATCH = 20
 

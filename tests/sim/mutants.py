@@ -135,7 +135,7 @@ def hunt(mutant: Mutant) -> tuple[str, float]:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=left, check=False)
         except subprocess.TimeoutExpired:
             break
-        assert done.returncode in {0, 1}, done.stderr
+        assert done.returncode in {0, 1}, f"exit {done.returncode}: {done.stderr}"
         if done.returncode:
             sentence = done.stdout.strip().splitlines()[-1]
             return f"{workload}, power cut of {victims}: {sentence}", time.monotonic() - began

@@ -72,8 +72,8 @@ MUTANTS = (
         "bit-cleared-early",
         "a block's bit is cleared before the peer's write was durable",
         "src/pydrbd/state/resync.py",
-        "    turn.add(WriteBitmap())\n    turn.add(StopTimer(TIMER)",
-        "    turn.add(StopTimer(TIMER)",
+        "only our bitmap on disk knows of it.\n    turn.add(WriteBitmap())\n",
+        "only our bitmap on disk knows of it.\n",
         (("disconnected", "pollux"),),
     ),
     Mutant(

@@ -248,14 +248,13 @@ class Couple:
         return self.castor, self.pollux
 
     def boot(self) -> None:
-        """Switch on whatever is off and wait for it."""
-        for machine in self.machines:
-            if not machine.is_on:
-                machine.end()
-                machine.boot()
-        for machine in self.machines:
-            if machine._channel is None:
-                machine.wait_ready()
+        """Switch on whatever is off or hangs, and wait for it."""
+        booting = [machine for machine in self.machines if not machine.answers()]
+        for machine in booting:
+            machine.end()
+            machine.boot()
+        for machine in booting:
+            machine.wait_ready()
 
     def as_kind(self, castor: type[KernelNode | PydrbdNode], pollux: type[KernelNode | PydrbdNode]) -> None:
         """Say which DRBD is on which machine."""

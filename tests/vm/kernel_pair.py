@@ -81,15 +81,19 @@ class KernelPair:
 
     def begin_in_sync(self, primary: str | None = None, net: str = "", disk: str = "", protocol: str = "C") -> None:
         """Begin connected, both UpToDate, with one of them Primary if said."""
+        self.begin_down(net, disk, protocol)
+        self.up()
+        self.wait_in_sync()
+        if primary:
+            self.node(primary).tell("primary")
+
+    def begin_down(self, net: str = "", disk: str = "", protocol: str = "C") -> None:
+        """Begin with the disks of a pair in sync; neither node is up."""
         if not self.snapshots:
             self._make_snapshots()
         self.begin(net, disk, protocol)
         for name, data in self.snapshots.items():
             _overwrite(self.couple.disk(name), data)
-        self.up()
-        self.wait_in_sync()
-        if primary:
-            self.node(primary).tell("primary")
 
     def _make_snapshots(self) -> None:
         self.begin_fresh()

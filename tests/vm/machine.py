@@ -93,7 +93,7 @@ class Machine:
             except TimeoutError:
                 assert self.process is not None
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise TimeoutError(f"{self.name} does not boot\n{self.console()}") from None
+                    raise TimeoutError(f"{self.name} does not boot\n{self.qemu_log()}\n{self.console()}") from None
             else:
                 return
 
@@ -192,6 +192,22 @@ class Machine:
         path = self._path("console")
         return path.read_text(encoding="utf-8", errors="replace")[-6000:] if path.exists() else ""
 
+    def qemu_log(self) -> str:
+        """Return how QEMU has ended, if it has, and what it said."""
+        path = self._path("qemu.log")
+        ended = self.process.poll() if self.process is not None else None
+        said = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return f"QEMU ended with {ended}: {said}" if ended is not None else said
+
+    def answers(self, timeout_s: float = 60) -> bool:
+        """Whether the machine is on and its agent does what it is told."""
+        if not self.is_on or self._channel is None:
+            return False
+        try:
+            return self.result(self.start("true", timeout_s), timeout_s).code == 0
+        except (TimeoutError, OSError):
+            return False
+
     # --- the wire ----------------------------------------------------------------------------------------------------
 
     def cut_link(self) -> None:
@@ -274,8 +290,7 @@ class Machine:
                 connection.close()
                 assert self.process is not None
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    log = self._path("qemu.log").read_text(encoding="utf-8", errors="replace")
-                    raise TimeoutError(f"{self.name}: QEMU does not start\n{log}") from None
+                    raise TimeoutError(f"{self.name}: QEMU does not start\n{self.qemu_log()}") from None
                 time.sleep(CONNECT_POLL_SECONDS)
             else:
                 return connection

@@ -62,9 +62,10 @@ async def alone(pair: Pair) -> None:
 async def broken(pair: Pair) -> None:
     """The link breaks under writes, again and again: some never arrive and are answered all the same."""
     client = await pair.promote(pair.castor)
+    await client.write(8)
     for block in (8, 40, 72):
         under_way = asyncio.gather(*(client.write(block + 8 * at) for at in range(4)))
-        await asyncio.sleep(0.00004 + pair.world.random.random() * 0.00006)
+        await asyncio.sleep(0.00006 + pair.world.random.random() * 0.00014)
         pair.wire.cut()
         await under_way
         pair.wire.heal()

@@ -30,7 +30,8 @@ class Stream:
     expected: int
     pending: dict[int, bytes] = field(default_factory=dict)
     buffer: bytearray = field(default_factory=bytearray)
-    meta: bool | None = None
+    kind: list[str] = field(default_factory=lambda: ["?"])
+    """data or meta, shared with the other direction; the first packet says it."""
     broken: bool = False
 
     def take(self, sequence: int, data: bytes) -> None:
@@ -116,7 +117,10 @@ def read(path: Path) -> Transcript:
         source, ports, sequence, flags, data = segment
         key = (source, *ports)
         if flags & 2:
-            streams[key] = Stream(NODES.get(source, "?"), (sequence + 1) % MODULUS)
+            answers = next((each for (_, *other), each in streams.items() if tuple(other) == ports[::-1]), None)
+            is_answer = answers is not None and bool(flags & 16)
+            kind = answers.kind if answers is not None and is_answer else ["?"]
+            streams[key] = Stream(NODES.get(source, "?"), (sequence + 1) % MODULUS, kind=kind)
         elif data and key in streams:
             stream = streams[key]
             stream.take(sequence, data)
@@ -153,9 +157,8 @@ def _cut(stream: Stream, seconds: float, found: Transcript) -> None:
         payload = bytes(stream.buffer[size : size + length])
         del stream.buffer[: size + length]
         if command in (Command.INITIAL_META, Command.INITIAL_DATA):
-            stream.meta = command == Command.INITIAL_META
-        socket = "?" if stream.meta is None else "meta" if stream.meta else "data"
-        packet = Packet(seconds, stream.sender, socket, kind, volume, command, payload)
+            stream.kind[0] = "meta" if command == Command.INITIAL_META else "data"
+        packet = Packet(seconds, stream.sender, stream.kind[0], kind, volume, command, payload)
         found.packets.append(packet)
         if command not in set(Command):
             found.trouble.append(f"unknown packet: {packet.line()}")

@@ -324,6 +324,8 @@ static bool turn_engines(struct sim_world *world)
 
     for (uint32_t i = 0; i < SIM_NODES; i++) {
         struct sim_machine *machine = &world->machines[(first + i) % SIM_NODES];
+        if (machine->engine)
+            note_facts(world, machine); /* those that were taken since are no reason to hear of the next at once */
         while (!world->cut_hit && has_work(world, machine) && turns++ < TURNS_WITHOUT_TIME_MAX) {
             int rc = engine_turn(machine->engine);
             assert(rc >= 0 || machine->dead);

@@ -1,9 +1,8 @@
 """Describes the compiled core `pydrbd.core._core` to cffi.
 
-`core_api.h` is handed to cffi's cdef byte for byte, so C and Python read the same declarations. The sources are every C
-file of `csrc/` and `nbd/` but the simulated world: a new file needs no mention here. Paths are relative to the
-project's root, where setuptools
-runs.
+`core_values.h` and `core_api.h` are handed to cffi's cdef byte for byte, so C and Python read the same
+declarations. The sources are every C file of `csrc/` and `nbd/` but the simulated world: a new file needs no mention
+here. Paths are relative to the project's root, where setuptools runs.
 
 `PYDRBD_SANITIZE=address,undefined` builds the core with those sanitizers.
 """
@@ -49,7 +48,8 @@ def sanitizer_flags() -> list[str]:
 
 
 ffi = FFI()
-ffi.cdef((ROOT / "csrc" / "core_api.h").read_text(encoding="utf-8"))
+for header in ("core_values.h", "core_api.h"):
+    ffi.cdef((ROOT / "csrc" / header).read_text(encoding="utf-8"))
 ffi.set_source(
     "pydrbd.core._core",
     GENERATED,

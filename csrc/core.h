@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core_values.h"
+/* Behind what it names. */
 #include "core_api.h"
 
 /* The cdef spells the number out in struct core_fact, so it stands there twice. */

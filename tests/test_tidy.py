@@ -152,10 +152,11 @@ def test_nbd_includes_nothing_of_the_data_plane() -> None:
     assert not intruders, intruders
 
 
-def test_core_api_has_no_directive_but_plain_numbers() -> None:
+def test_the_border_has_no_directive_but_plain_numbers() -> None:
     wrong = [
-        shown(ROOT / "csrc/core_api.h", number)
-        for number, line in enumerate(lines(ROOT / "csrc/core_api.h"), start=1)
+        shown(ROOT / "csrc" / header, number)
+        for header in ("core_values.h", "core_api.h")
+        for number, line in enumerate(lines(ROOT / "csrc" / header), start=1)
         if line.lstrip().startswith("#") and not re.fullmatch(r"#define [A-Z][A-Z0-9_]* \d+( */\*.*\*/)?", line)
     ]
     assert not wrong, wrong

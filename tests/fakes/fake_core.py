@@ -21,6 +21,7 @@ from pydrbd.core.binding import Binding
 CORE_API = Path(__file__).resolve().parents[2] / "csrc" / "core_api.h"
 
 FFI_OF_API = FFI()
+FFI_OF_API.cdef(CORE_API.with_name("core_values.h").read_text(encoding="utf-8"))
 FFI_OF_API.cdef(CORE_API.read_text(encoding="utf-8"))
 CONSTANTS = FFI_OF_API.dlopen(None)
 

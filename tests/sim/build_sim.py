@@ -38,7 +38,7 @@ def includes() -> list[str]:
 def _generated(out: Path) -> Path:
     """Write the C file with which cffi wraps both interfaces, if they have changed."""
     path = out / "_sim.c"
-    headers = [ROOT / "csrc/core_api.h", ROOT / "csrc/sim/sim_api.h"]
+    headers = [ROOT / "csrc/core_values.h", ROOT / "csrc/core_api.h", ROOT / "csrc/sim/sim_api.h"]
     if path.exists() and all(one.stat().st_mtime_ns < path.stat().st_mtime_ns for one in [*headers, Path(__file__)]):
         return path
     ffi = FFI()

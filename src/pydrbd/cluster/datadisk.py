@@ -25,6 +25,7 @@ PROMOTE_TRIES = 6
 PROMOTE_PAUSE_S = 1.0
 NOT_UP_TO_DATE = 17
 KILL_PAUSE_S = 3.0
+PROGRAM_NOT_FOUND = 127
 FSCK_CORRECTED = 1
 """fsck(8): errors were found and corrected."""
 _HEARTBEAT_WORDS = ("running", "Running", "OK")
@@ -146,7 +147,8 @@ class Datadisk:
         if self._unmount_all(device):
             return
         self._host.warn(f"datadisk: '{name}': killing who uses the filesystem on {device}")
-        self._host.run("fuser", "-k", "-m", device)
+        if self._host.run("fuser", "-k", "-m", device) == PROGRAM_NOT_FOUND:
+            self._host.warn(f"datadisk: '{name}': nobody was killed: fuser is missing (Debian's package psmisc)")
         self._host.sleep(KILL_PAUSE_S)
         if not self._unmount_all(device):
             raise ScriptError(f"'{name}': {device} cannot be unmounted")

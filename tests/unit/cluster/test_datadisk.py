@@ -149,6 +149,13 @@ def test_stop_kills_who_keeps_the_filesystem_busy(world: World):
     assert world.clock == 3.0
 
 
+def test_stop_says_when_it_cannot_kill_anybody(world: World):
+    world.roles_now, world.mounted = Roles("Primary", "Secondary"), True
+    world.codes = {"umount": [32, 32], "fuser": [127]}
+    assert stop(world) == 255
+    assert "datadisk: 'drbd0': nobody was killed: fuser is missing (Debian's package psmisc)" in world.warned
+
+
 def test_stop_fails_when_it_stays_busy_and_is_primary_still(world: World):
     world.roles_now, world.mounted = Roles("Primary", "Secondary"), True
     world.codes = {"umount": [32, 32]}

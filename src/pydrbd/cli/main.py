@@ -14,18 +14,9 @@ from pathlib import Path
 import click
 
 from pydrbd import __version__
-from pydrbd.cli import (
-    config_verbs,
-    connection_verbs,
-    daemon_verbs,
-    disk_verbs,
-    metadata_verbs,
-    nbd_file_verb,
-    role_verbs,
-    status_verbs,
-)
 from pydrbd.cli.admin_client import VerbError
 from pydrbd.cli.context import Context
+from pydrbd.cli.verb_group import VerbGroup
 from pydrbd.config.errors import ConfigError
 
 EXIT_USAGE = 1
@@ -33,7 +24,7 @@ EXIT_OTHER = 20
 EXIT_INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": None})
+@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": None})
 @click.version_option(__version__, prog_name="pydrbd")
 @click.option(
     "-c",
@@ -58,20 +49,6 @@ EXIT_INTERRUPTED = 130
 def pydrbd(click_context: click.Context, config: Path, node: str | None, run_dir: Path, state_dir: Path) -> None:
     """Replicate a block device to another node."""
     click_context.obj = Context(config, node or platform.node(), run_dir, state_dir)
-
-
-for _group in (
-    daemon_verbs,
-    role_verbs,
-    connection_verbs,
-    disk_verbs,
-    status_verbs,
-    metadata_verbs,
-    config_verbs,
-    nbd_file_verb,
-):
-    for _command in _group.COMMANDS:
-        pydrbd.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydrbd.config.description import Configuration
 from pydrbd.config.errors import SYNTAX, ConfigError, Place, shown
-from pydrbd.config.syntax.reader import LONGEST_TEXT
+from pydrbd.config.syntax.limits import LONGEST_TEXT
 from pydrbd.config.text import parse
 
 

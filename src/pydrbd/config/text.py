@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydrbd.config.description import Configuration
 from pydrbd.config.resources import read_configuration
-from pydrbd.config.syntax.detection import read_statements
-from pydrbd.config.syntax.dialect84 import IncludeReader
+
+if TYPE_CHECKING:
+    from pydrbd.config.syntax.dialect84 import IncludeReader
 
 
 def no_includes(pattern: str, file: str) -> Sequence[tuple[str, str]]:
@@ -17,5 +19,8 @@ def no_includes(pattern: str, file: str) -> Sequence[tuple[str, str]]:
 
 def parse(text: str, file: str = "drbd.conf", reader: IncludeReader = no_includes) -> Configuration:
     """Return what `text` says, in either dialect; `file` is its name in errors. Raise `ConfigError`, nothing else."""
+    # Only now: the grammars take longer to import than most commands, which need no file, take to run.
+    from pydrbd.config.syntax.detection import read_statements  # noqa: PLC0415
+
     dialect, root = read_statements(text, file, reader)
     return read_configuration(root, dialect, file)

@@ -14,11 +14,9 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
 from pydrbd.config.errors import SYNTAX, ConfigError, Place, shown
 from pydrbd.config.layout import Dialect
+from pydrbd.config.syntax.limits import DEEPEST_SECTION, LONGEST_TEXT
 from pydrbd.config.syntax.statements import Section, Setting, Word
 from pydrbd.config.syntax.trouble import explain
-
-LONGEST_TEXT = 1 << 20
-DEEPEST_SECTION = 8
 
 ToWord = Callable[[Token, str], Word]
 ToStatements = Callable[["Tree[Token]", str], list[Setting]]

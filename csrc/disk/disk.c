@@ -61,7 +61,7 @@ int disk_attach(struct core_engine *engine, const struct core_disk *config)
     disk->config = *config;
     disk->size_sectors = config->size_sectors;
     disk->attached = true;
-    disk->failed = false;
+    disk->failed = disk->grave = false;
     return 0;
 }
 
@@ -80,7 +80,7 @@ void disk_free(struct core_engine *engine)
     activity_log_free(disk->log);
     disk->bitmap = NULL;
     disk->log = NULL;
-    disk->attached = disk->detaching = disk->failed = false;
+    disk->attached = disk->detaching = disk->failed = disk->grave = false;
 }
 
 int disk_resize_bitmap(struct core_engine *engine, uint64_t size_sectors)
@@ -142,7 +142,7 @@ void disk_detach(struct core_engine *engine, uint64_t token)
 void disk_keep(struct core_engine *engine)
 {
     struct disk *disk = &engine->disk;
-    if (!disk->attached || !disk->failed)
+    if (!disk->attached || !disk->failed || disk->grave)
         return;
     disk->failed = false;
     for (struct request *request = disk->failed_requests.first; request != NULL; request = request->next)
@@ -167,10 +167,18 @@ void disk_end(struct core_engine *engine)
 
 void disk_failed(struct core_engine *engine, enum core_disk_op op, uint64_t sector, int32_t result)
 {
-    if (engine->disk.failed || !engine->disk.attached)
+    struct disk *disk = &engine->disk;
+    bool grave = op != CORE_DISK_READ && op != CORE_DISK_WRITE;
+    if (!disk->attached || disk->grave || (disk->failed && !grave))
         return;
-    engine->disk.failed = true;
+    disk->failed = true;
+    disk->grave = grave;
     facts_simple(engine, CORE_FACT_DISK_FAILED, result, sector, op);
+}
+
+enum core_disk_op disk_op_of(const struct request *request)
+{
+    return (request->flags & REQUEST_FUA) != 0 ? CORE_DISK_FLUSH : CORE_DISK_WRITE;
 }
 
 static void done(struct io_op *op, int32_t result)

@@ -26,6 +26,7 @@ struct disk {
     uint64_t detach_token; /* answered when none is in flight */
     bool attached;
     bool failed; /* undecided: between CORE_FACT_DISK_FAILED and core_detach */
+    bool grave;  /* and it is not to be kept: what became of more than one block is unknown */
     bool detaching;
     struct request_queue failed_requests;
 };
@@ -50,7 +51,11 @@ void disk_zero(struct request *request);
 /* Counts operations that are not requests' (bitmap pages, transactions, flushes). */
 void disk_begin(struct core_engine *engine);
 void disk_end(struct core_engine *engine);
-/* Tells the control plane, once until core_detach. */
+/* Tells the control plane, once until core_detach or core_keep_disk; a flush or metadata that failed, behind a block
+ * that did, is told besides, for no order given about the block was about that. */
 void disk_failed(struct core_engine *engine, enum core_disk_op op, uint64_t sector, int32_t result);
+/* What a write that failed was: one through to the platter is a flush as well, and the kernel tells of what else it
+ * could not write back once only. */
+enum core_disk_op disk_op_of(const struct request *request);
 
 #endif

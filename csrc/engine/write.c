@@ -149,7 +149,7 @@ void write_leg_done(struct request *request, enum request_leg leg, int32_t resul
             request->flags |= REQUEST_LOCAL_FAILED;
             request->legs |= LEG_HELD;
             request_queue_put(&engine->disk.failed_requests, request);
-            disk_failed(engine, CORE_DISK_WRITE, request->sector, result);
+            disk_failed(engine, disk_op_of(request), request->sector, result);
             return;
         }
         if ((request->flags & REQUEST_HOT) != 0) {

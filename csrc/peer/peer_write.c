@@ -107,7 +107,7 @@ void peer_write_done(struct request *request)
     struct core_engine *engine = request->engine;
     struct peer *peer = &engine->peer;
     if (request->result < 0 && disk_is_usable(&engine->disk))
-        disk_failed(engine, CORE_DISK_WRITE, request->sector, request->result);
+        disk_failed(engine, disk_op_of(request), request->sector, request->result);
     if ((request->flags & REQUEST_ABANDONED) == 0) {
         acknowledge(request);
         assert(peer->unacked > 0 && request->epoch->active > 0);

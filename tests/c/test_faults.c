@@ -177,6 +177,30 @@ static void a_disk_that_is_kept_has_what_it_refused_marked(void)
     stop_pair(&primary, &secondary);
 }
 
+/* The order to keep the disk was given for the block; the flush that failed behind it is told, and not kept. */
+static void a_disk_whose_flush_failed_too_is_not_kept(void)
+{
+    struct node primary, secondary;
+    start_pair(&primary, &secondary, O_RDONLY);
+    int fd = nbd_connect(&primary);
+    char block[4096];
+    memset(block, 7, sizeof block);
+    check(core_gate(primary.engine, CORE_GATE_SUSPENDED) == 0);
+    nbd_request(fd, 1, 0, 0, sizeof block, block);
+    nbd_request(fd, 1, 1, 8192, sizeof block, block); /* FUA */
+    check(!nbd_replied(fd, 100));
+    check(core_gate(primary.engine, CORE_GATE_OPEN) == 0);
+    check(node_await(&primary, CORE_FACT_DISK_FAILED, 0).b == CORE_DISK_WRITE);
+    check(node_await(&primary, CORE_FACT_DISK_FAILED, 0).b == CORE_DISK_FLUSH);
+    check(core_keep_disk(primary.engine) == 0);
+    check(!nbd_replied(fd, 100));
+    detach(&primary);
+    check(nbd_reply(fd) == 0 && nbd_reply(fd) == 0);
+    check(disk_has(&secondary, 8192, block, sizeof block));
+    close(fd);
+    stop_pair(&primary, &secondary);
+}
+
 static void a_flush_that_failed_is_answered_when_the_disk_is_gone(bool with_peer)
 {
     struct node primary, secondary;
@@ -307,6 +331,7 @@ int main(void)
         a_write_without_any_copy_fails();
         a_read_that_the_disk_refuses_comes_from_the_peer();
         a_disk_that_is_kept_has_what_it_refused_marked();
+        a_disk_whose_flush_failed_too_is_not_kept();
         a_flush_that_failed_is_answered_when_the_disk_is_gone(true);
         a_flush_that_failed_is_answered_when_the_disk_is_gone(false);
         an_answer_that_the_peer_owes_waits_for_the_gate(CORE_GATE_OPEN);

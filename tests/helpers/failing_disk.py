@@ -1,19 +1,35 @@
 """A backing disk that fails on command: nbdkit's error filter over a file, made a file again by nbdfuse.
 
-While the file `FLAG.read` exists every read fails, while `FLAG.write` does every write. The disk is a context manager;
-what it starts it ends, by its own process id.
+While the file `FLAG.read` exists every read fails, while `FLAG.write` does every write, while `FLAG.sync` does every
+fsync. Stopped, it answers nothing at all. The disk is a context manager; what it starts it ends, by its own process id.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 from typing import Self
 
 NEEDS = ("nbdkit", "nbdfuse", "fusermount3")
+SYNC_FAILS = """\
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int fdatasync(int fd)
+{
+    if (access(getenv("SYNC_FLAG"), F_OK) != 0)
+        return (int)syscall(SYS_fdatasync, fd);
+    errno = EIO;
+    return -1;
+}
+"""
 
 
 def missing() -> str:
@@ -27,23 +43,26 @@ def missing() -> str:
 class FailingDisk:
     """`file` is the disk to give to a node; `store` holds its bytes."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, error: str = "EIO") -> None:
+        """`error`: what a read or write fails with, by its name."""
         self.store = store
         self.file = store.with_suffix(".failing")
-        self._read_flag = store.with_suffix(".read")
-        self._write_flag = store.with_suffix(".write")
+        self._error = error
+        self._flags = {kind: store.with_suffix(f".{kind}") for kind in ("read", "write", "sync")}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.file.touch()
         plugin = ["file", str(self.store)]
         faults = [
+            f"error={self._error}",
             "error-pread-rate=1",
-            f"error-pread-file={self._read_flag}",
+            f"error-pread-file={self._flags['read']}",
             "error-pwrite-rate=1",
-            f"error-pwrite-file={self._write_flag}",
+            f"error-pwrite-file={self._flags['write']}",
         ]
-        server = ["nbdkit", "-s", "--exit-with-parent", "--filter=error", *plugin, *faults]
+        preloaded = ["env", f"LD_PRELOAD={self._sync_library()}", f"SYNC_FLAG={self._flags['sync']}"]
+        server = [*preloaded, "nbdkit", "-s", "--exit-with-parent", "--filter=error", *plugin, *faults]
         self._process = subprocess.Popen(
             ["nbdfuse", str(self.file), "--command", *server], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -63,15 +82,36 @@ class FailingDisk:
             self._process.kill()
             self._process.wait()
 
+    def _sync_library(self) -> Path:
+        """Compile what makes the server's fsync fail."""
+        source, library = self.store.with_suffix(".sync.c"), self.store.with_suffix(".sync.so")
+        source.write_text(SYNC_FAILS, encoding="ascii")
+        compiler = os.environ.get("CC", "gcc")
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+        return library
+
     def fail_reads(self) -> None:
         """From now on every read fails."""
-        self._read_flag.touch()
+        self._flags["read"].touch()
 
     def fail_writes(self) -> None:
         """From now on every write fails."""
-        self._write_flag.touch()
+        self._flags["write"].touch()
+
+    def fail_syncs(self) -> None:
+        """From now on every fsync fails; the data arrive all the same."""
+        self._flags["sync"].touch()
+
+    def hang(self) -> None:
+        """From now on nothing ends."""
+        self._signal(signal.SIGSTOP)
 
     def heal(self) -> None:
-        """Nothing fails any more."""
-        for flag in (self._read_flag, self._write_flag):
+        """Nothing fails any more, and what hung goes on."""
+        for flag in self._flags.values():
             flag.unlink(missing_ok=True)
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)

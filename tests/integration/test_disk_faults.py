@@ -6,95 +6,18 @@ under load ends up the same as the other.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from helpers.failing_disk import FailingDisk, missing
+from helpers.failing_disk import missing
+from helpers.failing_pair import LONGEST_STALL_S, FailingPair, failing_pair
 from helpers.nbd_client import NbdClient
-from pair import RESOURCE, CommandError, Node, Pair
-
-KIB = 1 << 10
-MIB = 1 << 20
-DISK_BYTES = 32 * MIB
-DATA_BYTES = 30 * MIB
-LONGEST_STALL_S = 5.0
-"""No timeout is waited for: a disk that fails says so at once. The rest is a busy machine."""
+from pair import RESOURCE, CommandError
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
-
-CONFIGURATION = """\
-resource drbd0 {
-  net { protocol C; }
-  disk { al-extents 67; on-io-error ON_IO_ERROR; }
-  device minor 0;
-  meta-disk internal;
-  on castor { disk DISK_OF_castor; address 127.0.0.1:PORT; }
-  on pollux { disk DISK_OF_pollux; address 127.0.0.2:PORT; }
-}
-"""
-
-
-class FailingPair:
-    """A pair in sync, castor primary, both disks ready to fail."""
-
-    def __init__(self, pair: Pair, disks: dict[str, FailingDisk]) -> None:
-        self.pair = pair
-        self.disks = disks
-        self.castor, self.pollux = pair.nodes
-        self.written: dict[int, bytes] = {}
-        self._random = random.Random(7)
-
-    def write(self, client: NbdClient, seconds: float) -> float:
-        """Write blocks at random for a while; return the longest time that one took."""
-        longest, end = 0.0, time.monotonic() + seconds
-        while time.monotonic() < end:
-            offset = self._random.randrange(DATA_BYTES // (4 * KIB)) * 4 * KIB
-            data = self._random.randbytes(4 * KIB)
-            begun = time.monotonic()
-            client.write(offset, data)
-            longest = max(longest, time.monotonic() - begun)
-            self.written[offset] = data
-        return longest
-
-    def verify(self, client: NbdClient) -> None:
-        """Every block holds what was last written, as the application sees it."""
-        for offset, data in self.written.items():
-            assert client.read(offset, len(data)) == data, f"at {offset}"
-
-    def verify_on(self, node: Node) -> None:
-        """Every block holds what was last written, on the disk of this node."""
-        with self.disks[node.name].store.open("rb") as image:
-            for offset, data in self.written.items():
-                image.seek(offset)
-                assert image.read(len(data)) == data, f"at {offset} on {node.name}"
-
-    def wait_for_disk(self, node: Node, word: str) -> None:
-        self.pair.wait_for(lambda: node.status().disk == word, f"{node.name}'s disk to be {word}")
-
-
-def failing_pair(directory: Path, on_io_error: str) -> Iterator[FailingPair]:
-    text = CONFIGURATION.replace("ON_IO_ERROR", on_io_error)
-    with Pair.create(directory, DISK_BYTES, configuration=text) as pair:
-        disks = {node.name: FailingDisk(node.disk) for node in pair.nodes}
-        configuration = pair.castor.configuration
-        configured = configuration.read_text(encoding="utf-8")
-        for disk in disks.values():
-            configured = configured.replace(f"disk {disk.store};", f"disk {disk.file};")
-        configuration.write_text(configured, encoding="utf-8")
-        with disks["castor"], disks["pollux"]:
-            pair.create_metadata()
-            pair.up()
-            pair.first_sync()
-            try:
-                yield FailingPair(pair, disks)
-            finally:
-                for disk in disks.values():
-                    disk.heal()
-                pair.end()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ CC ?= gcc
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 INCLUDES := $(addprefix -I,$(patsubst %/,%,csrc $(sort $(wildcard csrc/*/)) nbd))
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden $(INCLUDES) -Itests/c -MMD -MP
-LIBRARIES := -luring -lpthread
+LIBRARIES := -luring -lcrypto -lpthread
 C_SOURCES := $(sort $(wildcard csrc/*.c csrc/*/*.c nbd/*.c))
 C_FILES := $(C_SOURCES) $(sort $(wildcard csrc/*.h csrc/*/*.h nbd/*.h tests/c/*.[ch] tests/c/*/*.[ch] tests/fuzz/*.[ch] bench/*/*.c))
 C_TESTS := $(notdir $(basename $(sort $(wildcard tests/c/test_*.c))))

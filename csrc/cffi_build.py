@@ -56,7 +56,7 @@ ffi.set_source(
     sources=[name for name in relative("csrc/**/*.c") if not is_simulated(name)] + relative("nbd/**/*.c"),
     depends=relative("csrc/**/*.h") + relative("nbd/**/*.h"),
     include_dirs=["csrc", *relative("csrc/*/"), "nbd"],
-    libraries=["uring"],
+    libraries=["uring", "crypto"],
     define_macros=[("_GNU_SOURCE", None)],
     undef_macros=["NDEBUG"],  # Python's own flags set it; what must hold is asserted in a release too
     extra_compile_args=["-std=c11", "-O2", "-g", "-fvisibility=hidden", *WARNINGS, *sanitizer_flags()],

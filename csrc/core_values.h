@@ -50,6 +50,17 @@ struct core_peer {
     uint32_t max_buffers;    /* 4 KiB pages that the peer may have us hold */
 };
 
+/* verify-alg, csums-alg, data-integrity-alg. */
+enum core_digest {
+    CORE_DIGEST_NONE = 0,
+    CORE_DIGEST_CRC32C = 1,
+    CORE_DIGEST_MD5 = 2,
+    CORE_DIGEST_SHA1 = 3,
+    CORE_DIGEST_SHA256 = 4,
+    CORE_DIGEST_SHA384 = 5,
+    CORE_DIGEST_SHA512 = 6
+};
+
 /* Where a write goes besides the local disk. */
 enum core_replication {
     CORE_REPLICATE_NONE = 0,       /* nowhere: its bits are set, durable by the activity log, before the reply */

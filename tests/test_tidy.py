@@ -141,6 +141,12 @@ def test_only_io_uring_includes_liburing() -> None:
     assert {Path(name).name for name in users} <= {"io_uring.c"}, users
 
 
+def test_only_checksum_includes_openssl() -> None:
+    sources = in_folder("csrc", ".c") + in_folder("csrc", ".h")
+    users = [shown(path) for path in sources if any(name.startswith("openssl/") for name in includes(path))]
+    assert {Path(name).name for name in users} == {"checksum.c"}, users
+
+
 def test_nbd_includes_nothing_of_the_data_plane() -> None:
     data_plane = {path.name for path in in_folder("csrc", ".h")}
     intruders = [

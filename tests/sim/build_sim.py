@@ -96,9 +96,8 @@ def _build(out: Path, replaced: Mapping[Path, Path] | None) -> Path:
             list(pool.map(lambda job: _compile(*job), jobs))
         sanitize = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
         fresh = module.with_suffix(".new")
-        subprocess.run(
-            ["gcc", "-shared", *sanitize, "-o", str(fresh), *map(str, objects), "-luring", "-lpthread"], check=True
-        )
+        libraries = ["-luring", "-lcrypto", "-lpthread"]
+        subprocess.run(["gcc", "-shared", *sanitize, "-o", str(fresh), *map(str, objects), *libraries], check=True)
         fresh.replace(module)
     return module
 

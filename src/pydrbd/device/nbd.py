@@ -6,6 +6,8 @@ What must hold, all of it measured on Linux 6.1 and 6.12:
 - A long time-out for dead connections: when the daemon dies, requests wait for the next daemon's RECONFIGURE.
 - `io_timeout` of the queue is short: a request that was sent and not answered is sent again only when that runs out.
 - RECONFIGURE never says a size, and says the identifier that CONNECT said.
+- The queue is set up before anybody can have a request in it: since 6.11 the kernel waits, at each setting, until none
+  is in flight, and what udev reads the moment the device appears is in flight until the caller serves it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Protocol, Self
 
 from pydrbd.device import openers
@@ -105,8 +108,7 @@ class NbdDevice:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with theirs, self._open() as control:
-                index = _connect(control, wish, theirs.fileno())
-            self._tune(index)
+                index = self._connect(control, wish, theirs.fileno())
         except BaseException:
             ours.close()
             raise
@@ -168,8 +170,41 @@ class NbdDevice:
         except OSError as error:
             raise DeviceError(f"the kernel's nbd driver does not answer: {error}") from error
 
-    def _tune(self, index: int) -> None:
-        """Set the queue up, at once: it holds for requests that begin later. What a kernel does not have it has not."""
+    def _connect(self, control: Control, wish: Wish, fd: int) -> int:
+        """Connect; return the index. One that is busy is asked for again, then another is taken."""
+        deadline = time.monotonic() + BUSY_S
+        busy: set[int] = set()
+        index = self._first_free(busy) if wish.minor is None else wish.minor
+        while True:
+            tuned = self._tune(index)
+            try:
+                made = control.connect(_settings(wish, index), fd)
+            except OSError as error:
+                if error.errno != errno.EBUSY or index is None:
+                    raise DeviceError(f"the kernel does not connect an nbd device: {error}") from error
+            else:
+                if not tuned:  # CONNECT has made it; the thread waits in the kernel until the caller serves
+                    Thread(target=self._write_queue, args=(made,), daemon=True).start()
+                return made
+            if time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+            else:
+                index = self._first_free(busy := busy | {index})
+
+    def _first_free(self, busy: set[int]) -> int | None:
+        """Return the lowest index that nobody has connected; None: there is none but what CONNECT will make."""
+        entries = [entry for entry in self._sys.glob("block/nbd*") if not (entry / "pid").exists()]
+        return min({int(entry.name.removeprefix("nbd")) for entry in entries} - busy, default=None)
+
+    def _tune(self, index: int | None) -> bool:
+        """Set the queue of an unconnected device up; say whether that was done. What a kernel lacks it lacks."""
+        queue = self._sys / f"block/nbd{index}/queue"
+        if index is None or not queue.is_dir() or (queue.parent / "pid").exists():
+            return False
+        self._write_queue(index)
+        return True
+
+    def _write_queue(self, index: int) -> None:
         for name, value in QUEUE.items():
             with contextlib.suppress(OSError):
                 (self._sys / f"block/nbd{index}/queue" / name).write_text(value)
@@ -183,22 +218,6 @@ class NbdDevice:
             return path.read_text().strip()
         except OSError:
             return ""
-
-
-def _connect(control: Control, wish: Wish, fd: int) -> int:
-    """Connect; return the index. One that is busy is asked for again, then another is taken."""
-    deadline = time.monotonic() + BUSY_S
-    index = wish.minor
-    while True:
-        try:
-            return control.connect(_settings(wish, index), fd)
-        except OSError as error:
-            if error.errno != errno.EBUSY or index is None:
-                raise DeviceError(f"the kernel does not connect an nbd device: {error}") from error
-        if time.monotonic() > deadline:
-            index = None
-        else:
-            time.sleep(_POLL_S)
 
 
 def _settings(wish: Wish, index: int | None) -> Settings:

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -39,12 +40,22 @@ class FakeKernel:
             raise OSError(errno.EBUSY, "busy")
         index = 7 if settings.index is None else settings.index
         self.settings = settings
-        (self.sys / f"block/nbd{index}/queue").mkdir(parents=True)
-        for name in nbd.QUEUE:
-            (self.sys / f"block/nbd{index}/queue" / name).touch()
+        self.queue_at_connect = self.queue_of(index)
+        self.exists(index)
+        (self.sys / f"block/nbd{index}/pid").write_text("17\n")
         (self.sys / f"block/nbd{index}/backend").write_text(settings.identifier + "\n")
         self.sockets[index] = os.dup(fd)
         return index
+
+    def exists(self, index: int) -> None:
+        """There is such a device, connected or not."""
+        (self.sys / f"block/nbd{index}/queue").mkdir(parents=True, exist_ok=True)
+        for name in nbd.QUEUE:
+            (self.sys / f"block/nbd{index}/queue" / name).touch()
+
+    def queue_of(self, index: int) -> dict[str, str]:
+        """What the device's queue is set to."""
+        return {path.name: path.read_text() for path in (self.sys / f"block/nbd{index}/queue").glob("*")}
 
     def reconfigure(self, index: int, identifier: str, fd: int) -> None:
         self.asked.append(("reconfigure", index))
@@ -59,6 +70,7 @@ class FakeKernel:
         self.asked.append(("disconnect", index))
         os.close(self.sockets.pop(index))
         (self.sys / f"block/nbd{index}/backend").unlink()
+        (self.sys / f"block/nbd{index}/pid").unlink()
 
 
 @pytest.fixture
@@ -93,11 +105,35 @@ def test_the_device_is_the_one_that_the_name_asks_for(device: NbdDevice, kernel:
     say(made.served_fd, kernel.sockets[0])
 
 
-def test_the_queue_is_set_up(device: NbdDevice, kernel: FakeKernel, wish: Wish) -> None:
+def test_the_queue_is_set_up_before_anybody_can_read(device: NbdDevice, kernel: FakeKernel, wish: Wish) -> None:
+    kernel.exists(0)
     made = device.attach(wish)
     os.close(made.served_fd or -1)
-    queue = kernel.sys / "block/nbd0/queue"
-    assert {path.name: path.read_text() for path in queue.iterdir()} == nbd.QUEUE
+    assert kernel.queue_at_connect == nbd.QUEUE
+
+
+def test_the_queue_of_a_device_that_connect_made_is_set_up_without_waiting_for_it(
+    device: NbdDevice, kernel: FakeKernel, wish: Wish
+) -> None:
+    made = device.attach(wish)
+    os.close(made.served_fd or -1)
+    deadline = time.monotonic() + 10
+    while kernel.queue_of(0) != nbd.QUEUE:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_without_a_number_the_first_device_that_is_free_is_taken(
+    device: NbdDevice, kernel: FakeKernel, wish: Wish
+) -> None:
+    for index in range(3):
+        kernel.exists(index)
+    (kernel.sys / "block/nbd0/pid").write_text("17\n")
+    made = device.attach(replace(wish, minor=None))
+    os.close(made.served_fd or -1)
+    assert made.device.path == "/dev/nbd1"
+    assert kernel.queue_at_connect == nbd.QUEUE
+    assert kernel.queue_of(0) != nbd.QUEUE
 
 
 def test_a_device_that_stays_busy_is_left_for_another(

@@ -52,10 +52,11 @@ static inline void node_drain(struct node *node)
     node->count += core_engine_drain(node->engine, node->facts + node->count, room);
 }
 
-/* Takes the first fact of that type (and token, unless 0) out of those that came, within two seconds. */
+/* Takes the first fact of that type (and token, unless 0) out of those that came, within half a minute: a loaded
+ * machine is slow, and a fact that never comes is what fails. */
 static inline struct core_fact node_await(struct node *node, enum core_fact_type type, uint64_t token)
 {
-    for (int tries = 0; tries < 200; tries++) {
+    for (int tries = 0; tries < 3000; tries++) {
         node_drain(node);
         for (uint32_t i = 0; i < node->count; i++) {
             struct core_fact fact = node->facts[i];

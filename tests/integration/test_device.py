@@ -124,7 +124,14 @@ def test_datadisk_moves_a_mounted_filesystem(pair: Mounted):
 def fio(directory: Path, output: Path, seconds: int) -> list[str]:
     return [
         *("fio", "--name=verify", f"--directory={directory}", "--size=8M", "--rw=randwrite", "--bs=4k", "--fsync=4"),
-        *("--verify=crc32c", "--verify_fatal=1", "--verify_backlog=64", "--time_based", f"--runtime={seconds}"),
+        *(
+            "--verify=crc32c",
+            "--verify_fatal=1",
+            "--verify_backlog=64",
+            "--verify_state_save=0",
+            "--time_based",
+            f"--runtime={seconds}",
+        ),
         *(f"--output={output}", "--output-format=json"),
     ]
 

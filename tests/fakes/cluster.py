@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from pydrbd.cluster.control import ControlError, Link, Roles
+from pydrbd.cluster.control import ControlError, Disks, Link, Roles
 from pydrbd.config.description import Host as HostDescription
 from pydrbd.config.description import MetaDisk, MetaDiskKind, Resource, StartupOptions, Volume
 
@@ -25,6 +25,7 @@ class World:
 
     roles_now: Roles | None = field(default_factory=lambda: Roles("Secondary", "Secondary"))
     link_now: Link | None = field(default_factory=lambda: Link("Connected"))
+    disks_now: Disks | None = field(default_factory=lambda: Disks("UpToDate", "UpToDate"))
     mounted: bool = False
     description: Resource = field(default_factory=lambda: _resource("drbd0"))
     refusals: list[ControlError] = field(default_factory=list)
@@ -60,6 +61,9 @@ class World:
 
     def link(self, _name: str) -> Link | None:
         return self.link_now
+
+    def disks(self, _name: str) -> Disks | None:
+        return self.disks_now
 
     def up(self, name: str) -> bool:
         if self.roles_now is not None:

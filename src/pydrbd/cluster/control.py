@@ -45,6 +45,14 @@ class Link:
     progress: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Disks:
+    """Both disk states, in DRBD's words."""
+
+    local: str
+    peer: str
+
+
 class Control(Protocol):
     """Each method may raise `ControlError`. `ConfigError` comes from `names` and `resource`."""
 
@@ -62,6 +70,9 @@ class Control(Protocol):
 
     def link(self, name: str) -> Link | None:
         """Return how it stands with the peer; None: the resource is not up."""
+
+    def disks(self, name: str) -> Disks | None:
+        """Return the disk states; None: the resource is not up."""
 
     def up(self, name: str) -> bool:
         """Bring the resource up; False: it is already."""
@@ -123,6 +134,14 @@ class LiveControl:
             done, left_s = peer_device["percent-resync-done"], peer_device["estimated-seconds-to-finish"]
             progress = f"{peer_device['replication-state']} sync'ed: {done:.1f}%, finish in {left_s} s"
         return Link(connection["connection-state"], progress)
+
+    def disks(self, name: str) -> Disks | None:
+        """See `Control`."""
+        text = self._look(name, "dstate")
+        if text is None:
+            return None
+        local, _, peer = text.strip().partition("/")
+        return Disks(local, peer)
 
     def up(self, name: str) -> bool:
         """See `Control`."""

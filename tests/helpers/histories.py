@@ -36,6 +36,10 @@ class Replica:
     promoted_alone: bool = False
     crashed: bool = False
     shared_current: bool = False
+    yields: bool = False
+    """It crashed, and nobody has used it since."""
+    survived: int = 0
+    """It lost a Primary of this generation, and has all that was acknowledged; 0: it does not know of any."""
     hot: int = 0
     """Blocks that the activity log names."""
     wrote_alone: bool = False
@@ -45,10 +49,13 @@ class Replica:
         """Return what it brings to the comparison."""
         bits = self.bits.bit_count()
         unexplained = bits > 0 and not self.ids.bitmap and self.good
-        return Side(self.ids, Role.SECONDARY, self.crashed or unexplained, bits)
+        whole = self.good and not self.crashed and not self.ids.bitmap
+        survived = whole and self.survived == generations.plain(self.ids.current)
+        return Side(self.ids, Role.SECONDARY, self.crashed or unexplained, bits, survived, self.crashed and self.yields)
 
     def write_alone(self, block: int, uuid: int) -> None:
         """Write without the peer: the identifiers say so before."""
+        self.yields = False
         if not self.primary:
             self.primary = self.promoted_alone = True
             self.ids = generations.with_role(self.ids, Role.PRIMARY)
@@ -68,6 +75,7 @@ class Replica:
             self.crashed = True
             self.bits |= self.hot
         self.hot = 0
+        self.yields, self.survived = True, 0
         self.shared_current = generations.may_share_current(self.ids)
         self.demote()
 
@@ -90,6 +98,8 @@ class History:
         self.connected = True
         self.acknowledged = 0
         """Writes that an application believes to be safe, and that nobody has thrown away."""
+        self.doubly = 0
+        """Acknowledged ones that a disk lost with its cache: they are on the other node alone."""
         self.writes = 0
         self.uuid = 0x1000
         self.told: list[str] = []
@@ -136,13 +146,38 @@ class History:
                 self.acknowledged |= block
             case 1:
                 self.told.append("the link is cut")
-                self.connected = False
+                self._lose_link()
             case 2:
                 self._lose_with_write_under_way(one, peer)
             case _:
-                self.told.append(f"{one.name} restarts")
-                one.restart()
-                self.connected = False
+                self._lose_link()
+                if one.primary and self.chance.getrandbits(1):
+                    self._lose_cache(one)
+                self._restart(one)
+
+    def _lose_link(self) -> None:
+        """Each knows what it has of the other, if that was Primary."""
+        self.connected = False
+        for each in (self.castor, self.pollux):
+            each.survived = generations.plain(each.ids.current) if self._other(each).primary else 0
+
+    def _lose_cache(self, one: Replica) -> None:
+        """Let its power fail: writes that both had acknowledged are gone from one disk."""
+        lost = one.data & one.hot & self.acknowledged & self.chance.getrandbits(self.writes + 1)
+        self.told.append(f"{one.name} loses its power, and {lost:b} with it")
+        one.data &= ~lost
+        self.doubly |= lost
+
+    def _restart(self, one: Replica) -> None:
+        self.told.append(f"{one.name} restarts")
+        if one.survived:
+            # It knew that it had everything. Two nodes have died now: nothing that was not flushed was promised.
+            self._forget_lost()
+        one.restart()
+
+    def _forget_lost(self) -> None:
+        self.acknowledged &= ~self.doubly
+        self.doubly = 0
 
     def _take_role(self, one: Replica, peer: Replica) -> None:
         peer.demote()
@@ -156,7 +191,7 @@ class History:
         one.hot |= block
         here, there = bool(self.chance.getrandbits(1)), bool(self.chance.getrandbits(1))
         peer.data |= block if there else 0
-        self.connected = False
+        self._lose_link()
         if self.chance.getrandbits(1):
             self.told.append(f"{one.name} dies with a write under way (here: {here}, there: {there})")
             one.data |= block if here else 0
@@ -171,12 +206,14 @@ class History:
         choice = self.chance.randrange(6)
         if choice <= 1 and one.good:
             self.told.append(f"{one.name} writes alone")
+            if self.doubly & ~one.data:
+                # A person uses the disk that has lost them, and does not wait for the other one.
+                self._forget_lost()
             block = self._new_write()
             one.write_alone(block, self._new_uuid())
             self.acknowledged |= block
         elif choice == 2:
-            self.told.append(f"{one.name} restarts")
-            one.restart()
+            self._restart(one)
         elif choice == 3:
             one.demote()
         else:
@@ -305,7 +342,8 @@ class History:
         self.connected = True
         for each in (self.castor, self.pollux):
             each.crashed = each.shared_current = each.wrote_alone = False
-            each.hot = 0
+            each.hot = each.survived = 0
+        self.doubly = 0
         self._require(
             generations.plain(self.castor.ids.current) == generations.plain(self.pollux.ids.current), "names differ"
         )

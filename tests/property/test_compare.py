@@ -19,7 +19,7 @@ NAMES = [0, JUST_CREATED] + [
 ]
 identifiers = st.builds(GenerationIds, *(st.sampled_from(NAMES) for _ in range(4)))
 roles = st.sampled_from([Role.PRIMARY, Role.SECONDARY])
-sides = st.builds(Side, identifiers, roles, st.booleans(), st.integers(0, 2))
+sides = st.builds(Side, identifiers, roles, st.booleans(), st.integers(0, 2), st.booleans(), st.booleans())
 disks = st.sampled_from([DiskState.INCONSISTENT, DiskState.OUTDATED, DiskState.CONSISTENT, DiskState.UP_TO_DATE])
 
 

@@ -30,6 +30,8 @@ def test_no_history_is_decided_differently_by_two_nodes_and_none_that_diverged_b
         "source-peer-missed-start",
         "crashed-self",
         "crashed-peer",
+        "survived-self",
+        "survived-peer",
         "bitmap-peer",
         "bitmap-self",
         "bitmap-both",

@@ -270,15 +270,19 @@ def _sequels(pair: Pair, victims: str) -> list[str]:
         return ["both return"]
     if victims == "pollux":
         return ["pollux returns late", "pollux returns at once"]
+    return ["castor returns", "pollux takes over"] if _survivor_has_all(pair) else ["castor returns"]
+
+
+def _survivor_has_all(pair: Pair) -> bool:
+    """Whether pollux had every acknowledged write when castor died."""
     state = pair.castor.state
-    had_all = (
+    return (
         state.established
         and state.replication is ReplicationState.ESTABLISHED
         and state.peer_disk is DiskState.UP_TO_DATE
         and pair.pollux.state.disk is DiskState.UP_TO_DATE
         and pair.pollux.state.replication is ReplicationState.ESTABLISHED
     )
-    return ["castor returns", "pollux takes over"] if had_all else ["castor returns"]
 
 
 async def live(pair: Pair, case: Case, dead: list[SimNode], listed: list[list[Any]]) -> None:
@@ -294,7 +298,7 @@ async def live(pair: Pair, case: Case, dead: list[SimNode], listed: list[list[An
     pair.wire.heal()
     match case.then:
         case "castor returns":
-            await _castor_returns(pair)
+            await _castor_returns(pair, survived=_survivor_has_all(pair))
         case "pollux takes over":
             await _pollux_takes_over(pair)
         case "pollux returns late":
@@ -305,12 +309,12 @@ async def live(pair: Pair, case: Case, dead: list[SimNode], listed: list[list[An
             await _both_return(pair)
 
 
-async def _castor_returns(pair: Pair) -> None:
+async def _castor_returns(pair: Pair, *, survived: bool) -> None:
     await _alone(pair.pollux)
     await _return_within_bounds(pair, pair.castor)
     client = await pair.promote(pair.castor)
-    # 8.4's rule makes a Primary that died and came back the source: what its cache lost is lost, unless it was flushed.
-    await client.read_all(durable_only=True)
+    # If pollux did not have everything, castor is the only one that had: what its cache lost is lost, unless flushed.
+    await client.read_all(durable_only=not survived)
     await _use(pair, client)
 
 

@@ -22,6 +22,11 @@ class UuidFlag(IntFlag):
     CRASHED_PRIMARY = 2
     INCONSISTENT = 4
     SKIP_INITIAL_SYNC = 8
+    # Two of our own, from the other end, where no DRBD has any: 8.4 and 9 look at the lowest bits alone.
+    SURVIVED = 1 << 62
+    """Its peer was lost while it was Primary; every write that the peer acknowledged is on this disk."""
+    YIELDS = 1 << 63
+    """It was Primary when it died, nobody has used it since, and it takes what a survivor has."""
 
 
 NO_FLAGS = UuidFlag(0)

@@ -94,6 +94,8 @@ def _take(turn: Turn, event: Attached, size: int) -> None:
         passed_on=False,
         peer_disk=peer_disk if state.link is None else state.peer_disk,
         crashed_primary=crashed,
+        yields=state.role is not Role.PRIMARY,
+        survived=0,
         shared_current=generations.may_share_current(event.ids),
         kept_flags=flags & _KEPT,
         backing_sectors=event.backing_sectors,

@@ -179,6 +179,12 @@ class NodeState:
     exposed: int = 0
     """The current identifier of the data that applications saw last, without its lowest bit; 0 for none."""
     crashed_primary: bool = False
+    yields: bool = False
+    """Nobody has been Primary here since the disk was attached: of what lies on it nobody has read anything."""
+    survived: int = 0
+    """We lost a Primary of this generation, and have all that it acknowledged; 0 for none. A restart forgets it."""
+    last_writes: bool = False
+    """We are Secondary already, and what we wrote last is not in the bitmap yet."""
     full_sync: bool = False
     """All bits are being set: a crash before they are on disk must not lose that."""
     kept_flags: MdFlag = NO_MD_FLAGS

@@ -32,7 +32,7 @@ from pydrbd.state import connections, first_write, resync, roles
 from pydrbd.state.changes import requests
 from pydrbd.state.engine_settings import SOURCE_STATES, TARGET_STATES
 from pydrbd.state.faults import fencing, negotiation
-from pydrbd.state.handshake import exchange
+from pydrbd.state.handshake import exchange, survivor
 from pydrbd.state.node_state import NodeState, Pending
 from pydrbd.state.turn import INFO, LINGER_TIMER, WARNING, Turn
 
@@ -54,6 +54,8 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
     if state.lingering:
         turn.add(StopTimer(LINGER_TIMER))
     turn.change(
+        survived=survivor.after_loss(state),
+        last_writes=state.role is not Role.PRIMARY and (event.held > 0 or event.unstable > 0),
         link=None,
         lingering=False,
         connection=after,
@@ -71,15 +73,26 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
     frozen = turn.state.fence is not None and turn.state.fence.frozen
     if not frozen and first_write.misses_writes(turn.state, event.held, event.unstable):
         first_write.begin_generation(turn, event.new_uuid, "peer-lost-with-writes")
-    turn.settle()
-    turn.add(Release())
-    if turn.state.has_disk:
-        turn.add(WriteBitmap())
+    _release(turn)
     if fences:
         fencing.call_handler(turn)
     if pending is not None:
         _go_on(turn, pending)
     _look_again(turn, event.reason)
+
+
+def _release(turn: Turn) -> None:
+    """Let held writes be answered, and mark what the peer may lack.
+
+    A node that is giving its role up has writes until its export is closed. It stays "was Primary" on disk until the
+    bitmap knows of them: a power cut before that must find the activity log worth something.
+    """
+    turn.settle()
+    turn.add(Release())
+    if turn.state.has_disk:
+        turn.add(WriteBitmap())
+    turn.change(last_writes=False)
+    turn.settle()
 
 
 def _connection_after(state: NodeState, reason: Lost, pending: Pending | None) -> ConnectionState:

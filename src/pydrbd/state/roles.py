@@ -64,7 +64,7 @@ def become_primary(turn: Turn, command: Promote, *, forced: bool) -> None:
         turn.say("Forced to consider local data as UpToDate!", "primary-force", WARNING)
     elif state.has_disk:
         ids = generations.with_role(ids, Role.PRIMARY)
-    turn.change(role=Role.PRIMARY, ids=ids, discard_my_data=False)
+    turn.change(role=Role.PRIMARY, ids=ids, discard_my_data=False, yields=False)
     turn.change(promoted_alone=not state.established, promoted_by=_promoted_by(turn.state, command))
     turn.expose()
     turn.settle()

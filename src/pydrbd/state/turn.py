@@ -29,6 +29,7 @@ from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state import engine_settings
 from pydrbd.state.generations import plain
+from pydrbd.state.handshake import survivor
 from pydrbd.state.node_state import Because, Link, Metadata, NodeState, SplitBrain
 
 DEBUG = 10
@@ -40,7 +41,8 @@ ERROR = 40
 def metadata_flags(state: NodeState) -> MdFlag:
     """Return the flags that the superblock has to have (8.4 `_drbd_set_state`)."""
     flags = state.kept_flags
-    if state.role is Role.PRIMARY or (state.peer_disk < DiskState.INCONSISTENT and state.peer_role is Role.PRIMARY):
+    peer_writes_blind = state.peer_disk < DiskState.INCONSISTENT and state.peer_role is Role.PRIMARY
+    if state.role is Role.PRIMARY or peer_writes_blind or state.last_writes:
         flags |= MdFlag.PRIMARY_IND
     if state.established:
         flags |= MdFlag.CONNECTED_IND
@@ -204,7 +206,7 @@ class Turn:
         state = self.state
         if state.disk < DiskState.NEGOTIATING:
             return
-        flags = extra
+        flags = extra | survivor.flags(state)
         if state.discard_my_data:
             flags |= UuidFlag.DISCARD_MY_DATA
         if is_doubtful(state, bits_set):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -12,9 +13,11 @@ from pydrbd.model.commands import Socket
 from pydrbd.model.effects import Gate, Reads, Replication
 from pydrbd.model.events import Connect, Demote, DiskFailed, Lost, MetadataFailed, PeerDiskFailed, Promote
 from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.model.packets import UuidFlag
 from pydrbd.model.policies import OnIoError
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
+from pydrbd.state.handshake import survivor
 from pydrbd.state.node_state import Options
 
 GOOD = MdFlag.CONSISTENT | MdFlag.WAS_UP_TO_DATE
@@ -188,15 +191,97 @@ def test_a_crashed_primary_comes_back_as_target_of_the_one_that_took_over(pair: 
     assert not castor.disk.flags & (MdFlag.CRASHED_PRIMARY | MdFlag.PRIMARY_IND)
 
 
-def test_a_crashed_primary_with_the_only_new_writes_is_the_source(pair: ResourcePair) -> None:
+def written_then_lost_by_the_disk_of(pair: ResourcePair) -> tuple[Node, Node]:
+    """Let castor's write be acknowledged, then its power fail with the write in its disk's cache."""
     castor, pollux = pair.nodes
     castor.write(1, 11)
+    pair.run()
+    assert castor.acknowledged == {1: 11}
+    pair.crash(castor)
+    castor.disk.blocks[1] = 0
+    return castor, pollux
+
+
+def test_what_a_dead_primary_had_acknowledged_comes_from_the_survivor(pair: ResourcePair) -> None:
+    castor, pollux = written_then_lost_by_the_disk_of(pair)
+    castor.attach()
+    castor.command(Connect)
+    pair.run()
+    assert castor.disk.blocks[1] == pollux.disk.blocks[1] == 11
+    assert any(said.rule == "survived-peer" for said in castor.said)
+    assert any(said.rule == "survived-self" for said in pollux.said)
+
+
+def test_a_survivor_is_still_one_after_a_resync_from_it_that_was_cut(pair: ResourcePair) -> None:
+    castor, pollux = written_then_lost_by_the_disk_of(pair)
+    castor.attach()
+    castor.command(Connect)
+    while not pollux.state.established:
+        pair.connect() if pair.may_connect() else pair.deliver(*pair.deliverable()[0])
+    assert pollux.state.replication is ReplicationState.WF_BITMAP_S
     pair.crash(castor)
     castor.attach()
     castor.command(Connect)
     pair.run()
-    assert pollux.disk.blocks[1] == 11
+    assert castor.disk.blocks[1] == pollux.disk.blocks[1] == 11
+    assert [said.rule for said in castor.said].count("survived-peer") == 2
+
+
+def test_a_survivor_that_died_too_knows_no_better_than_the_dead_primary(pair: ResourcePair) -> None:
+    castor, pollux = written_then_lost_by_the_disk_of(pair)
+    pair.crash(pollux)
+    for each in pair.nodes:
+        each.attach()
+        each.command(Connect)
+    pair.run()
+    assert castor.disk.blocks == pollux.disk.blocks
     assert any(said.rule == "crashed-self" for said in castor.said)
+
+
+def test_a_primary_that_came_back_and_was_used_is_not_overwritten_by_the_survivor(pair: ResourcePair) -> None:
+    castor, pollux = written_then_lost_by_the_disk_of(pair)
+    castor.attach()
+    castor.command(Promote)
+    castor.command(Demote)
+    castor.command(Connect)
+    pair.run()
+    assert castor.disk.blocks == pollux.disk.blocks
+    assert any(said.rule == "crashed-self" for said in castor.said)
+
+
+@pytest.mark.parametrize("forgets", [UuidFlag.SURVIVED, UuidFlag.YIELDS])
+def test_a_peer_that_does_not_know_of_survivors_meets_the_rule_of_8_4(
+    pair: ResourcePair, forgets: UuidFlag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    castor, pollux = written_then_lost_by_the_disk_of(pair)
+    silent = castor if forgets is UuidFlag.YIELDS else pollux
+    flags = survivor.flags
+    monkeypatch.setattr(survivor, "flags", lambda state: flags(state) & ~forgets)
+    monkeypatch.setattr(survivor, "survived", lambda state: state.survived and silent.name != state.options.node_name)
+    monkeypatch.setattr(survivor, "yields", lambda state: state.yields and silent.name != state.options.node_name)
+    castor.attach()
+    castor.command(Connect)
+    pair.run()
+    assert castor.disk.blocks == pollux.disk.blocks
+    assert any(said.rule == "crashed-self" for said in castor.said)
+    assert any(said.rule == "crashed-peer" for said in pollux.said)
+
+
+def test_a_node_that_is_demoted_while_its_peer_dies_keeps_the_mark_until_its_bitmap_is_written(
+    pair: ResourcePair,
+) -> None:
+    castor, _ = pair.nodes
+    castor.write(1, 11)
+    castor.state = replace(castor.state, role=Role.SECONDARY)  # the export is being closed, its last write is held
+    castor.performed.clear()
+    castor.lose(Lost.TIMEOUT)
+    orders = [one for one in castor.performed if isinstance(one, effects.PersistMetadata | effects.WriteBitmap)]
+    marks = [bool(one.flags & MdFlag.PRIMARY_IND) for one in orders if isinstance(one, effects.PersistMetadata)]
+    written = next(at for at, one in enumerate(orders) if isinstance(one, effects.WriteBitmap))
+    before = [one for one in orders[:written] if isinstance(one, effects.PersistMetadata)]
+    assert before
+    assert all(one.flags & MdFlag.PRIMARY_IND for one in before)
+    assert not marks[-1]
 
 
 def synced_alone(pair: ResourcePair) -> tuple[Node, Node]:

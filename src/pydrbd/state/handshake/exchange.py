@@ -14,6 +14,7 @@ from pydrbd.model.packets import Protocol, Sizes, State, SyncParam, UuidFlag, Uu
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state import resync, roles
 from pydrbd.state.generations import plain
+from pydrbd.state.handshake import survivor
 from pydrbd.state.handshake.compatibility import own_protocol, protocol_refusal, sync_param_refusal
 from pydrbd.state.handshake.sizes import agreed_size, own_sizes
 from pydrbd.state.handshake.strategy import Case, Strategy, decide
@@ -163,8 +164,22 @@ def decide_strategy(turn: Turn, packet: State, peer_disk: DiskState, *, may_demo
     # Whoever reads and writes by the peer anyway may be its target, Primary or not.
     own_disk = min(state.worth, DiskState.OUTDATED) if state.disk is DiskState.NEGOTIATING else state.disk
     case = Case(
-        own=Side(state.ids, state.role, is_doubtful(state, link.sent_bits), link.sent_bits),
-        peer=Side(peer.ids, packet.role, bool(peer.flags & UuidFlag.CRASHED_PRIMARY), peer.bits_set),
+        own=Side(
+            state.ids,
+            state.role,
+            is_doubtful(state, link.sent_bits),
+            link.sent_bits,
+            survivor.survived(state),
+            survivor.yields(state),
+        ),
+        peer=Side(
+            peer.ids,
+            packet.role,
+            bool(peer.flags & UuidFlag.CRASHED_PRIMARY),
+            peer.bits_set,
+            bool(peer.flags & UuidFlag.SURVIVED),
+            bool(peer.flags & UuidFlag.YIELDS),
+        ),
         own_disk=own_disk,
         peer_disk=peer_disk,
         own_discards=state.discard_my_data,

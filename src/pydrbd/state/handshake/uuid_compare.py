@@ -64,6 +64,10 @@ class Side:
     doubtful: bool = False
     """It crashed as Primary, or has bits set that nothing explains (8.4's flag "crashed primary")."""
     bits: int = 0
+    survived: bool = False
+    """It has every write that the other side, as Primary, had acknowledged when it died (`survivor`)."""
+    yields: bool = False
+    """It was Primary when it died, and takes what a survivor has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ PAIRS = (
     (("source-peer-missed-start", 36), ("target-missed-start", 37)),
     (("crashed-source-primary", 41), ("crashed-target-primary", 41)),
     (("crashed-self", 40), ("crashed-peer", 40)),
+    (("survived-self", 44), ("survived-peer", 44)),
     (("crashed-both-source", 40), ("crashed-both-target", 40)),
     (("bits-source", 42), ("bits-target", 42)),
     (("bitmap-peer", 50), ("bitmap-self", 70)),
@@ -113,6 +118,8 @@ RULES: dict[str, str] = {
     "crashed-both-primary": "the generations are the same although one side crashed and both are Primary",
     "crashed-self": "we were Primary when we died, the peer was not",
     "crashed-peer": "the peer was Primary when it died, we were not",
+    "survived-self": "the peer was Primary when it died; we have all that it had acknowledged",
+    "survived-peer": "we were Primary when we died; the peer has all that we had acknowledged",
     "crashed-both-source": "both were Primary when they died; the tie goes to us",
     "crashed-both-target": "both were Primary when they died; the tie goes to the peer",
     "bits-source": "the generations are the same but blocks are marked out of sync; ours count",
@@ -260,7 +267,7 @@ def _missed_finish(source: Side, target: Side) -> Finding:
 
 
 def _after_crash(own: Side, peer: Side, *, resolve_conflicts: bool) -> Finding:
-    """Choose whose version of the doubtful blocks counts (rules 40 and 41)."""
+    """Choose whose version of the doubtful blocks counts (rules 40, 41, 44)."""
 
     def found(kind: Kind, rule: str, number: int) -> Finding:
         return Finding(kind, rule, number, own.ids, peer.ids)
@@ -272,6 +279,11 @@ def _after_crash(own: Side, peer: Side, *, resolve_conflicts: bool) -> Finding:
         return found(Kind.SOURCE_BITMAP, "crashed-source-primary", 41)
     if peer_primary:
         return found(Kind.TARGET_BITMAP, "crashed-target-primary", 41)
+    gives, takes = own.survived and peer.yields, peer.survived and own.yields
+    if gives != takes:
+        # Bits that a resync from the survivor left behind when it was cut make nobody doubt it.
+        kind, rule = (Kind.SOURCE_BITMAP, "survived-self") if gives else (Kind.TARGET_BITMAP, "survived-peer")
+        return found(kind, rule, 44)
     if not peer.doubtful:
         return found(Kind.SOURCE_BITMAP, "crashed-self", 40)
     if not own.doubtful:

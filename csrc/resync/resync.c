@@ -19,6 +19,7 @@ void resync_start(struct core_engine *engine, bool target)
     resync->cursor_bit = 0;
     resync->failed_bits = 0;
     resync->cleared_this_pass = 0;
+    resync->draining = resync->in_flight > 0;
     resync->budget_sectors = 0;
     resync->budget_ns = resync->saved_ns = io_now_ns(engine->io);
     if (resync->window_sectors == 0)
@@ -26,10 +27,21 @@ void resync_start(struct core_engine *engine, bool target)
     engine->counters.resync_sectors = 0;
 }
 
+/* Asked for, and no reply yet: it may lie behind the packet for whose sake the resync stops. */
+static bool awaits_reply(const struct request *request)
+{
+    return request->kind == RESYNC_FETCH && (request->flags & REQUEST_HAS_PLACE) != 0 && (request->legs & LEG_ACK) != 0;
+}
+
 static void answer_stop(struct core_engine *engine)
 {
     struct resync *resync = &engine->resync;
-    if (resync->in_flight > 0 || resync->stop_token == 0)
+    if (resync->stop_token == 0)
+        return;
+    uint32_t awaiting = 0;
+    for (uint32_t i = 0; resync->in_flight > 0 && i < engine->requests.count; i++)
+        awaiting += awaits_reply(&engine->requests.requests[i]);
+    if (resync->in_flight > awaiting)
         return;
     facts_done(engine, resync->stop_token, 0);
     resync->stop_token = 0;
@@ -105,7 +117,10 @@ void resync_pump(struct core_engine *engine)
     if (!resync->active || engine->disk.bitmap == NULL || !peer_is_up(&engine->peer))
         return;
     save_progress(engine);
-    if (resync->target)
+    /* What was asked for before a pause comes first: a block asked for twice would get its second reply while the first
+     * is being written. */
+    resync->draining = resync->draining && resync->in_flight > 0;
+    if (resync->target && !resync->draining)
         resync_target_pump(engine);
 }
 

@@ -21,7 +21,8 @@ struct resync {
     bool active;
     bool target;
     bool finishing;      /* target: flushing, writing the bitmap */
-    uint64_t stop_token; /* answered when in_flight is 0 */
+    bool draining;       /* target: begun again while blocks of the last time are in flight */
+    uint64_t stop_token; /* answered when all that is in flight waits for the peer's reply */
     uint64_t cursor_bit;
     uint64_t failed_bits; /* the source could not read them: left out of sync */
     uint64_t cleared_this_pass;

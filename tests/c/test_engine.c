@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later */
 #include "one_client.h"
+#include "packet.h"
 
 static enum core_io io_kind;
 
@@ -279,6 +280,52 @@ static void a_resync_may_be_lost_more_than_once(void)
     node_stop(&target);
 }
 
+static void send_packet(int fd, uint16_t command, const void *payload, uint32_t length)
+{
+    struct packet_header header = {
+        .magic = htobe32(PACKET_MAGIC_100), .command = htobe16(command), .length = htobe32(length)};
+    check(write(fd, &header, sizeof header) == (ssize_t)sizeof header);
+    check(write(fd, payload, length) == (ssize_t)length);
+}
+
+/* The peer's wish to pause comes before the block that was asked for; a stop that waited for the block would wait for
+ * ever, since nothing is read behind the wish until the stop is done. */
+static void a_resync_stops_while_a_reply_is_outstanding_and_goes_on(void)
+{
+    struct node target;
+    node_start(&target, io_kind);
+    node_attach(&target, 128);
+    check(core_bitmap_set(target.engine, ++target.token, 8, 8) == 0);
+    check(node_done(&target) == 0);
+    int data[2];
+    int meta[2];
+    check(socketpair(AF_UNIX, SOCK_STREAM, 0, data) == 0);
+    check(socketpair(AF_UNIX, SOCK_STREAM, 0, meta) == 0);
+    node_join(&target, data[0], meta[0]);
+    check(core_resync_start(target.engine, 1) == 0);
+    char asked[sizeof(struct packet_header) + sizeof(struct packet_block_request)];
+    read_all(data[1], asked, sizeof asked);
+    send_packet(data[1], 0x10, (char[4]){0}, 4); /* STATE */
+    node_await(&target, CORE_FACT_PACKET, 0);
+    check(core_resync_stop(target.engine, ++target.token) == 0);
+    check(node_done(&target) == 0);
+    check(core_resync_start(target.engine, 1) == 0);
+    check(core_peer_resume(target.engine) == 0);
+    struct pollfd nothing = {.fd = data[1], .events = POLLIN};
+    check(poll(&nothing, 1, 100) == 0); /* not asked for twice */
+    static char block[sizeof(struct packet_data) + 4096];
+    memset(block + sizeof(struct packet_data), 0x42, 4096);
+    *(struct packet_data *)block = (struct packet_data){.sector = htobe64(8), .block_id = UINT64_MAX};
+    send_packet(data[1], P_RS_DATA_REPLY, block, sizeof block);
+    check(node_await(&target, CORE_FACT_RESYNC_DONE, 0).a == 0);
+    char here[4096];
+    check(pread(target.data_fd, here, sizeof here, 4096) == (ssize_t)sizeof here);
+    check(memcmp(here, block + sizeof(struct packet_data), sizeof here) == 0);
+    close(data[1]);
+    close(meta[1]);
+    node_stop(&target);
+}
+
 static void a_packet_that_is_not_allowed_loses_the_peer(void)
 {
     struct node primary, secondary;
@@ -337,6 +384,7 @@ int main(void)
         for (uint32_t protocol = 1; protocol <= 3; protocol++)
             overlapping_writes_end_in_the_same_order_on_both(protocol);
         a_resync_may_be_lost_more_than_once();
+        a_resync_stops_while_a_reply_is_outstanding_and_goes_on();
         a_packet_that_is_not_allowed_loses_the_peer();
         our_own_device_is_served_but_is_no_client();
     }

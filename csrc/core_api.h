@@ -24,6 +24,8 @@ void core_engine_counters(core_engine *engine, struct core_counters *counters);
 
 int core_attach(core_engine *engine, uint64_t token, const struct core_disk *disk); /* loads the bitmap */
 int core_detach(core_engine *engine, uint64_t token); /* writes waiting for a failed disk complete by their other leg */
+/* What is under way on the disk fails now, whenever it may end (detach --force); facts as after a disk-timeout. */
+int core_give_up_disk(core_engine *engine);
 int core_resize(core_engine *engine, uint64_t token, uint64_t size_sectors); /* before the export opens only */
 int core_keep_disk(core_engine *engine);             /* after DISK_FAILED of a read or write: on-io-error pass_on */
 int core_flush(core_engine *engine, uint64_t token); /* backing disk: all completed writes are stable */

@@ -34,6 +34,7 @@ struct core_disk {
     uint32_t flush;           /* 1: disk-flushes yes */
     uint64_t bm_offset_bytes; /* on md_fd */
     uint64_t bm_bytes;        /* room for the bitmap, a multiple of 4096 */
+    uint32_t timeout_ms;      /* an operation under way for longer is given up: CORE_DISK_TIMEOUT; 0: never */
 };
 
 struct core_peer {
@@ -103,7 +104,8 @@ enum core_fact_type {
     CORE_FACT_DISK_FAILED =
         7, /* result = -errno, a = sector, b = enum core_disk_op; undecided writes wait for core_detach */
     CORE_FACT_PEER_DISK_FAILED = 8, /* a NEG_ACK or NEG_DREPLY came; a = sector */
-    CORE_FACT_CLIENTS = 9           /* a = export clients in transmission now; b = their number ever */
+    CORE_FACT_CLIENTS = 9,          /* a = export clients in transmission now; b = their number ever */
+    CORE_FACT_DIED = 10             /* result = -errno: the thread has ended by an error of its way to the kernel */
 };
 enum core_lost {
     CORE_LOST_CLOSED = 1,
@@ -113,7 +115,13 @@ enum core_lost {
     CORE_LOST_PROTOCOL = 5,
     CORE_LOST_ORDERED = 6 /* core_peer_disconnect */
 };
-enum core_disk_op { CORE_DISK_READ = 0, CORE_DISK_WRITE = 1, CORE_DISK_FLUSH = 2, CORE_DISK_METADATA = 3 };
+enum core_disk_op {
+    CORE_DISK_READ = 0,
+    CORE_DISK_WRITE = 1,
+    CORE_DISK_FLUSH = 2,
+    CORE_DISK_METADATA = 3,
+    CORE_DISK_TIMEOUT = 4
+};
 
 struct core_fact {
     uint32_t type; /* enum core_fact_type */

@@ -59,6 +59,8 @@ static void loaded(struct io_op *op, int32_t result)
     struct bitmap_page_op *page_op = CONTAINER_OF(op, struct bitmap_page_op, op);
     struct core_engine *engine = page_op->engine;
     struct bitmap_pages *pages = &engine->pages;
+    if (hanging_ended(engine))
+        return;
     if (result >= 0)
         bitmap_page_load(engine->disk.bitmap, page_op->page, buffer_of(pages, (uint32_t)(page_op - pages->ops)));
     else
@@ -167,6 +169,8 @@ static void data_flushed(struct io_op *op, int32_t result)
 {
     struct bitmap_pages *pages = CONTAINER_OF(op, struct bitmap_pages, flush);
     struct core_engine *engine = pages->engine;
+    if (hanging_ended(engine))
+        return;
     if (result < 0)
         batch_over(engine, result);
     else
@@ -179,6 +183,8 @@ static void page_written(struct io_op *op, int32_t result)
     struct bitmap_page_op *page_op = CONTAINER_OF(op, struct bitmap_page_op, op);
     struct core_engine *engine = page_op->engine;
     struct bitmap_pages *pages = &engine->pages;
+    if (hanging_ended(engine))
+        return;
     if (result < 0)
         pages->result = result;
     if (--pages->left == 0) {
@@ -197,6 +203,8 @@ static void metadata_flushed(struct io_op *op, int32_t result)
 {
     struct bitmap_pages *pages = CONTAINER_OF(op, struct bitmap_pages, flush);
     struct core_engine *engine = pages->engine;
+    if (hanging_ended(engine))
+        return;
     batch_over(engine, result < 0 ? result : 0);
     disk_end(engine);
 }
@@ -221,6 +229,8 @@ static void sweep_flushed(struct io_op *op, int32_t result)
 {
     struct bitmap_pages *pages = CONTAINER_OF(op, struct bitmap_pages, flush);
     struct core_engine *engine = pages->engine;
+    if (hanging_ended(engine))
+        return;
     pages->done = NULL;
     if (result < 0)
         disk_failed(engine, CORE_DISK_FLUSH, 0, result);
@@ -232,6 +242,20 @@ static void sweep_nothing(struct core_engine *engine, int32_t result)
 {
     (void)engine;
     (void)result;
+}
+
+void bitmap_pages_give_up(struct core_engine *engine)
+{
+    struct bitmap_pages *pages = &engine->pages;
+    if (pages->load_token != 0) {
+        pages->result = -ETIMEDOUT;
+        load_over(engine);
+    } else if (pages->done == sweep_nothing) {
+        pages->done = NULL;
+        sweep_over(engine, -ETIMEDOUT);
+    } else if (pages->done != NULL) {
+        batch_over(engine, -ETIMEDOUT);
+    }
 }
 
 static void swept(struct core_engine *engine, int32_t result)

@@ -48,6 +48,7 @@ int bitmap_pages_init(struct core_engine *engine);
 void bitmap_pages_fini(struct core_engine *engine);
 /* Reads the whole bitmap, then answers the attach. */
 void bitmap_pages_load(struct core_engine *engine, uint64_t token);
+void bitmap_pages_give_up(struct core_engine *engine); /* the disk hangs: what is under way has failed */
 bool bitmap_pages_busy(const struct bitmap_pages *pages);
 /* Writes these pages (at most BITMAP_BATCH) durably, then calls done.  Not while busy. */
 void bitmap_pages_write(struct core_engine *engine, const uint64_t *pages, uint32_t count, bitmap_batch_done done);

@@ -45,13 +45,13 @@ static int build(struct core_engine *engine, const struct core_disk *config)
 int disk_attach(struct core_engine *engine, const struct core_disk *config)
 {
     struct disk *disk = &engine->disk;
-    int rc = disk->attached || disk->detaching ? -EBUSY : 0;
+    int rc = disk->attached || disk->detaching || disk->hanging > 0 ? -EBUSY : 0;
     if (rc == 0)
         rc = build(engine, config);
     if (rc == 0)
         rc = io_disk_add(engine->io, config->data_fd);
     if (rc < 0) {
-        if (!disk->attached && !disk->detaching)
+        if (!disk->attached && !disk->detaching && disk->hanging == 0)
             disk_free(engine);
         io_close(engine->io, config->data_fd);
         if (config->md_fd >= 0)
@@ -62,20 +62,26 @@ int disk_attach(struct core_engine *engine, const struct core_disk *config)
     disk->size_sectors = config->size_sectors;
     disk->attached = true;
     disk->failed = disk->grave = false;
+    disk->looked_ns = io_now_ns(engine->io);
     return 0;
+}
+
+void disk_close(struct core_engine *engine)
+{
+    struct disk *disk = &engine->disk;
+    io_disk_remove(engine->io, disk->config.data_fd);
+    io_close(engine->io, disk->config.data_fd);
+    if (disk->config.md_fd >= 0) {
+        io_disk_remove(engine->io, disk->config.md_fd);
+        io_close(engine->io, disk->config.md_fd);
+    }
 }
 
 void disk_free(struct core_engine *engine)
 {
     struct disk *disk = &engine->disk;
-    if (disk->attached || disk->detaching) {
-        io_disk_remove(engine->io, disk->config.data_fd);
-        io_close(engine->io, disk->config.data_fd);
-        if (disk->config.md_fd >= 0) {
-            io_disk_remove(engine->io, disk->config.md_fd);
-            io_close(engine->io, disk->config.md_fd);
-        }
-    }
+    if ((disk->attached || disk->detaching) && disk->hanging == 0)
+        disk_close(engine);
     bitmap_free(disk->bitmap);
     activity_log_free(disk->log);
     disk->bitmap = NULL;
@@ -110,7 +116,7 @@ static void settle_failed(struct core_engine *engine)
         request_leg_done(request, LEG_HELD, 0);
 }
 
-static void finish_detach(struct core_engine *engine)
+void disk_finish_detach(struct core_engine *engine)
 {
     struct disk *disk = &engine->disk;
     if (!disk->detaching || disk->in_flight > 0)
@@ -136,7 +142,7 @@ void disk_detach(struct core_engine *engine, uint64_t token)
     disk->attached = false;
     disk->detach_token = token;
     resync_stop(engine, 0);
-    finish_detach(engine);
+    disk_finish_detach(engine);
 }
 
 void disk_keep(struct core_engine *engine)
@@ -155,14 +161,42 @@ void disk_keep(struct core_engine *engine)
 
 void disk_begin(struct core_engine *engine)
 {
-    engine->disk.in_flight++;
+    struct disk *disk = &engine->disk;
+    disk->in_flight++;
+    if (disk->others++ == 0)
+        disk->others_since_ns = io_now_ns(engine->io);
 }
 
 void disk_end(struct core_engine *engine)
 {
+    struct disk *disk = &engine->disk;
+    assert(disk->in_flight > 0 && disk->others > 0);
+    disk->in_flight--;
+    disk->others--;
+    disk->others_since_ns = io_now_ns(engine->io);
+    disk_finish_detach(engine);
+}
+
+static void begin(struct request *request)
+{
+    request->engine->disk.in_flight++;
+    request->disk_since_ns = io_now_ns(request->engine->io);
+}
+
+/* The leg is done before the operation is counted out: a detach that waits for the last one finds it dealt with. */
+void disk_request_end(struct core_engine *engine)
+{
     assert(engine->disk.in_flight > 0);
     engine->disk.in_flight--;
-    finish_detach(engine);
+    disk_finish_detach(engine);
+}
+
+bool disk_request_over(struct request *request)
+{
+    if (hanging_request_ended(request))
+        return false;
+    request->disk_since_ns = 0;
+    return true;
 }
 
 void disk_failed(struct core_engine *engine, enum core_disk_op op, uint64_t sector, int32_t result)
@@ -185,15 +219,17 @@ static void done(struct io_op *op, int32_t result)
 {
     struct request *request = CONTAINER_OF(op, struct request, io);
     struct core_engine *engine = request->engine;
+    if (!disk_request_over(request))
+        return;
     request_leg_done(request, LEG_LOCAL, result < 0 ? result : 0);
-    disk_end(engine);
+    disk_request_end(engine);
 }
 
 void disk_read(struct request *request)
 {
     struct core_engine *engine = request->engine;
     request->io.done = done;
-    disk_begin(engine);
+    begin(request);
     engine->counters.read_sectors += request->sectors;
     io_read(engine->io, &request->io, engine->disk.config.data_fd, request->buffer, request->sectors << 9,
             offset_bytes(request));
@@ -203,7 +239,7 @@ void disk_write(struct request *request)
 {
     struct core_engine *engine = request->engine;
     request->io.done = done;
-    disk_begin(engine);
+    begin(request);
     engine->counters.written_sectors += request->sectors;
     io_write(engine->io, &request->io, engine->disk.config.data_fd, request->buffer, request->sectors << 9,
              offset_bytes(request), (request->flags & REQUEST_FUA) != 0);
@@ -215,7 +251,7 @@ static void write_zeroes(struct io_op *op, int32_t result)
     struct request *request = CONTAINER_OF(op, struct request, io);
     struct core_engine *engine = request->engine;
     uint32_t left = request->sectors - request->done_sectors;
-    if (result < 0 || left == 0) {
+    if (result < 0 || left == 0 || (request->flags & REQUEST_HANGING) != 0) {
         done(op, result);
         return;
     }
@@ -235,12 +271,19 @@ static void zeroed(struct io_op *op, int32_t result)
         done(op, result);
 }
 
+void disk_flush_for(struct request *request, io_done over)
+{
+    request->io.done = over;
+    begin(request);
+    io_flush(request->engine->io, &request->io, request->engine->disk.config.data_fd);
+}
+
 void disk_zero(struct request *request)
 {
     struct core_engine *engine = request->engine;
     request->io.done = zeroed;
     request->done_sectors = 0;
-    disk_begin(engine);
+    begin(request);
     engine->counters.written_sectors += request->sectors;
     io_zero(engine->io, &request->io, engine->disk.config.data_fd, offset_bytes(request),
             (uint64_t)request->sectors << 9, (request->flags & REQUEST_PUNCH) != 0);

@@ -23,6 +23,10 @@ struct disk {
     struct activity_log *log;
     uint64_t size_sectors; /* of the device; stays when the disk goes */
     uint32_t in_flight;    /* operations on data_fd and md_fd */
+    uint32_t others;       /* of these, no request's */
+    uint64_t others_since_ns;
+    uint64_t looked_ns;    /* for what is late */
+    uint32_t hanging;      /* given up, and not ended: the descriptors stay open */
     uint64_t detach_token; /* answered when none is in flight */
     bool attached;
     bool failed; /* undecided: between CORE_FACT_DISK_FAILED and core_detach */
@@ -39,6 +43,8 @@ void disk_detach(struct core_engine *engine, uint64_t token);
 /* Goes on with a disk that has failed: failed writes live on their other leg, or fail. */
 void disk_keep(struct core_engine *engine);
 void disk_free(struct core_engine *engine);
+void disk_close(struct core_engine *engine); /* the descriptors; nothing may be under way, and nothing hang */
+void disk_finish_detach(struct core_engine *engine);
 /* Before anything was in flight on it: a new map of that size with the old one's bits; the part that is new is in sync.
  */
 int disk_resize_bitmap(struct core_engine *engine, uint64_t size_sectors);
@@ -47,6 +53,10 @@ int disk_resize_bitmap(struct core_engine *engine, uint64_t size_sectors);
 void disk_read(struct request *request);
 void disk_write(struct request *request);
 void disk_zero(struct request *request);
+/* On a request's behalf; its completion begins with disk_request_over and ends with disk_request_end. */
+void disk_flush_for(struct request *request, io_done over);
+bool disk_request_over(struct request *request); /* false: it was given up, and nothing is to be done */
+void disk_request_end(struct core_engine *engine);
 
 /* Counts operations that are not requests' (bitmap pages, transactions, flushes). */
 void disk_begin(struct core_engine *engine);

@@ -84,6 +84,8 @@ static void committed(struct io_op *op, int32_t result)
 {
     struct hot_extents *hot = CONTAINER_OF(op, struct hot_extents, op);
     struct core_engine *engine = hot->engine;
+    if (hanging_ended(engine))
+        return;
     hot->busy = false;
     if (result < 0) {
         disk_failed(engine, CORE_DISK_METADATA, 0, result); /* those who wait go on when the disk is gone */
@@ -134,6 +136,8 @@ static void data_flushed(struct io_op *op, int32_t result)
 {
     struct hot_extents *hot = CONTAINER_OF(op, struct hot_extents, op);
     struct core_engine *engine = hot->engine;
+    if (hanging_ended(engine))
+        return;
     if (result < 0) {
         hot->busy = false;
         disk_failed(engine, CORE_DISK_FLUSH, 0, result);
@@ -212,6 +216,15 @@ void hot_extents_pump(struct core_engine *engine)
     hot->flushed = false;
     activity_log_prepare(engine->disk.log, hot->block, &hot->offset_bytes, hot->evicted, &hot->evicted_count);
     go_on(engine);
+}
+
+/* Those who wait go on when the disk is gone: hot_extents_forget. */
+void hot_extents_give_up(struct core_engine *engine)
+{
+    struct hot_extents *hot = &engine->hot;
+    hot->busy = hot->prepared = false;
+    facts_done(engine, hot->retire_token, -ETIMEDOUT);
+    hot->retire_token = 0;
 }
 
 void hot_extents_forget(struct core_engine *engine)

@@ -42,6 +42,7 @@ void hot_extents_hold(struct core_engine *engine, uint64_t sector, uint64_t sect
 void hot_extents_put(struct core_engine *engine, uint64_t sector, uint64_t sectors);
 void hot_extents_retire(struct core_engine *engine, uint64_t token);
 void hot_extents_pump(struct core_engine *engine);
-void hot_extents_forget(struct core_engine *engine); /* the disk goes: those who wait for it need it no more */
+void hot_extents_give_up(struct core_engine *engine); /* the disk hangs */
+void hot_extents_forget(struct core_engine *engine);  /* the disk goes: those who wait for it need it no more */
 
 #endif

@@ -74,6 +74,11 @@ int core_keep_disk(core_engine *engine)
     return push_plain(engine, ORDER_KEEP_DISK, 0, 0, 0);
 }
 
+int core_give_up_disk(core_engine *engine)
+{
+    return push_plain(engine, ORDER_GIVE_UP_DISK, 0, 0, 0);
+}
+
 int core_flush(core_engine *engine, uint64_t token)
 {
     return push_plain(engine, ORDER_FLUSH, token, 0, 0);

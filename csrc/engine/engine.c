@@ -76,7 +76,7 @@ int engine_new_over(const struct core_options *options, struct io *io, struct co
     int rc = build(engine);
     if (rc < 0) {
         core_engine_free(engine);
-        return rc;
+        return rc; /* NOLINT(clang-analyzer-unix.Malloc): it cannot have died before it began */
     }
     *out = engine;
     return 0;
@@ -92,6 +92,8 @@ void core_engine_free(core_engine *engine)
     if (engine == NULL)
         return;
     assert(!engine->started);
+    if (engine->died || engine->disk.hanging > 0)
+        return; /* the kernel or the disk has it still, and gets it until the process ends */
     peer_fini(engine);
     hot_extents_fini(engine);
     bitmap_pages_fini(engine);
@@ -258,6 +260,9 @@ static uint64_t next_deadline_ns(const struct core_engine *engine)
     uint64_t other = resync_deadline_ns(engine);
     if (other < deadline)
         deadline = other;
+    other = hanging_deadline_ns(engine);
+    if (other < deadline)
+        deadline = other;
     other = export_deadline_ns(engine);
     return other < deadline ? other : deadline;
 }
@@ -279,6 +284,7 @@ static void wind_up(struct core_engine *engine)
         export_pump(engine);
         if (io_turn(engine->io, io_now_ns(engine->io) + 100000000ull) < 0)
             break;
+        hanging_tick(engine);
     }
     if (engine->waiting_for_orders)
         io_cancel(engine->io, &engine->order_op);
@@ -301,6 +307,7 @@ int engine_turn(struct core_engine *engine)
     int rc = io_turn(engine->io, next_deadline_ns(engine));
     peer_tick(engine);
     export_tick(engine);
+    hanging_tick(engine);
     return rc;
 }
 
@@ -312,6 +319,10 @@ static void *run(void *argument)
     int rc = io_turn(engine->io, 0);
     while (rc >= 0 && !engine->stopping)
         rc = engine_turn(engine);
+    if (rc < 0) {
+        engine->died = true;
+        facts_simple(engine, CORE_FACT_DIED, rc, 0, 0);
+    }
     wind_up(engine);
     tell_facts(engine);
     publish_counters(engine);

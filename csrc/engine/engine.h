@@ -17,6 +17,7 @@
 #include "core.h"
 #include "disk.h"
 #include "export.h"
+#include "hanging.h"
 #include "hot_extents.h"
 #include "io.h"
 #include "ordering.h"
@@ -41,6 +42,7 @@ struct core_engine {
     pthread_t thread;
     bool started;
     bool stopping;
+    bool died;               /* by an error of io: the kernel may still have our memory */
     bool waiting_for_orders; /* order_op is under way */
     uint32_t facts_unread;   /* pushed since the ring was last seen empty */
     bool facts_posted;       /* since the last wake-up of the reader */

@@ -36,7 +36,8 @@ static void *begin(void *user, struct nbd_request *request)
 static void release(void *user, void *payload, uint64_t length_bytes)
 {
     struct core_engine *engine = user;
-    pool_put(engine->pool, payload, (uint32_t)length_bytes);
+    if (!hanging_keeps(engine, payload))
+        pool_put(engine->pool, payload, (uint32_t)length_bytes);
 }
 
 static void submit(void *user, struct nbd_session *session, struct nbd_request *request)
@@ -57,6 +58,7 @@ void export_reply(struct upper *upper)
     struct client *client = upper->client;
     struct nbd_request *nbd = upper->nbd;
     int error = upper->error;
+    hanging_before_reply(upper);
     upper->engine->upper_pending--;
     upper->next = client->free;
     client->free = upper;
@@ -318,8 +320,10 @@ uint64_t export_deadline_ns(const struct core_engine *engine)
 static void drop_requests(struct client *client)
 {
     for (uint32_t i = 0; i < NBD_REQUESTS_MAX; i++)
-        if (client->uppers[i].nbd != NULL)
+        if (client->uppers[i].nbd != NULL) {
+            hanging_before_reply(&client->uppers[i]);
             nbd_session_reply(client->session, client->uppers[i].nbd, ESHUTDOWN);
+        }
 }
 
 void export_fini(struct core_engine *engine)

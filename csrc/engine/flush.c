@@ -97,9 +97,8 @@ void flush_pump(struct core_engine *engine)
 
 /* A failed flush is never retried as if nothing had been: what the disk lost is unknown.  The disk is given up, and
  * only then the flush is answered: well if the peer has it all. */
-static void flushed(struct io_op *op, int32_t result)
+static void flush_over(struct core_engine *engine, int32_t result)
 {
-    struct core_engine *engine = CONTAINER_OF(op, struct core_engine, flush_op);
     engine->flush_busy = false;
     struct upper *upper = engine->flush_now.first;
     engine->flush_now = (struct upper_queue){NULL, NULL};
@@ -117,7 +116,21 @@ static void flushed(struct io_op *op, int32_t result)
         }
         upper = next;
     }
+}
+
+static void flushed(struct io_op *op, int32_t result)
+{
+    struct core_engine *engine = CONTAINER_OF(op, struct core_engine, flush_op);
+    if (hanging_ended(engine))
+        return;
+    flush_over(engine, result);
     disk_end(engine);
+}
+
+void flush_give_up(struct core_engine *engine)
+{
+    if (engine->flush_busy)
+        flush_over(engine, -ETIMEDOUT);
 }
 
 void flush_disk_gone(struct core_engine *engine)

@@ -110,6 +110,12 @@ static void keep_disk(struct core_engine *engine, const struct order *order)
     disk_keep(engine);
 }
 
+static void give_up_disk(struct core_engine *engine, const struct order *order)
+{
+    (void)order;
+    hanging_give_up(engine);
+}
+
 static void bitmap_write(struct core_engine *engine, const struct order *order)
 {
     bitmap_pages_sweep(engine, order->token, NULL);
@@ -183,6 +189,7 @@ static const order_handler handlers[] = {
     [ORDER_ATTACH] = attach,
     [ORDER_DETACH] = detach,
     [ORDER_KEEP_DISK] = keep_disk,
+    [ORDER_GIVE_UP_DISK] = give_up_disk,
     [ORDER_RESIZE] = resize,
     [ORDER_FLUSH] = flush,
     [ORDER_BITMAP_SET] = bitmap_range,

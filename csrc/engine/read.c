@@ -68,6 +68,7 @@ void read_leg_done(struct request *request, enum request_leg leg, int32_t result
     if (result == 0) {
         struct upper *upper = request->upper;
         assert(request->legs == 0);
+        hanging_read_done(request);
         request_end(request);
         upper_part_done(upper, 0);
         return;

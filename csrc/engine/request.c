@@ -83,6 +83,8 @@ struct request *request_new(struct core_engine *engine, enum request_kind kind, 
     request->wire_flags = 0;
     request->sequence = 0;
     request->started_ns = io_now_ns(engine->io);
+    request->disk_since_ns = 0;
+    request->payload = NULL;
     return request;
 }
 
@@ -112,21 +114,32 @@ void request_end(struct request *request)
     assert(request->legs == 0);
     if ((request->flags & REQUEST_HOT) != 0)
         hot_extents_put(engine, request->sector, request->sectors);
-    if (request->buffer != NULL && (request->flags & REQUEST_BORROWED) == 0)
-        pool_put(engine->pool, request->buffer, request->length_bytes);
     if (is_peers(request) && request->length_bytes > 0)
         engine->peer.pages_held -= (request->length_bytes + 4095u) / 4096u;
     if (request->entry != 0)
         engine->peer.log.entries[(request->entry - 1) & (TRANSFER_LOG_ENTRIES - 1)].request = NULL;
     uint16_t flags = request->flags;
-    request->flags =
-        0; /* a free slot has no place: who looks through the table for those that have must pass it over */
+    /* A free slot has no place: who looks through the table for those that have must pass it over. */
+    request->flags = (uint16_t)(flags & (REQUEST_BORROWED | REQUEST_HANGING));
     request->generation =
         request->generation == UINT32_MAX - 1 ? 1 : request->generation + 1; /* never PACKET_ID_SYNCER */
     if ((flags & REQUEST_HAS_WRITE_PLACE) != 0)
         ordering_leave(&engine->ordering, &request->write_place);
     if ((flags & REQUEST_HAS_PLACE) != 0)
         ordering_leave(&engine->ordering, &request->place);
+    if ((flags & REQUEST_HANGING) != 0)
+        request->flags |= REQUEST_OVER;
+    else
+        request_give_back(request);
+}
+
+void request_give_back(struct request *request)
+{
+    struct core_engine *engine = request->engine;
+    if (request->buffer != NULL && (request->flags & REQUEST_BORROWED) == 0)
+        pool_put(engine->pool, request->buffer, request->length_bytes);
+    request->buffer = NULL;
+    request->flags = 0;
     request->next = engine->requests.free;
     engine->requests.free = request;
     engine->requests.free_count++;

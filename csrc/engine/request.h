@@ -50,7 +50,9 @@ enum request_flag {
     REQUEST_PEER_FAILED = 512,
     REQUEST_ABANDONED = 1024, /* its connection is gone: no answer */
     REQUEST_UNTOLD = 2048,    /* given up by the peer while the gate was closed: answered when it opens */
-    REQUEST_TRACKED = 4096    /* a peer's write that the peer itself lacks: its bits are set */
+    REQUEST_TRACKED = 4096,   /* a peer's write that the peer itself lacks: its bits are set */
+    REQUEST_HANGING = 8192,   /* given up, and the disk has it still: hanging.h */
+    REQUEST_OVER = 16384      /* ended but for that */
 };
 
 struct request {
@@ -67,8 +69,12 @@ struct request {
     struct epoch *epoch;   /* PEER_WRITE, PEER_ZERO: the peer's epoch */
     uint64_t block_id;     /* theirs, echoed in our answer */
     uint64_t started_ns;
-    uint32_t entry;      /* transfer log entry + 1, or 0 */
-    uint32_t generation; /* of this slot, so that a late answer finds nobody */
+    uint64_t disk_since_ns; /* under way on the backing disk; 0: not */
+    void *payload;          /* REQUEST_HANGING: the whole that `buffer` was a piece of when the disk got it */
+    uint32_t payload_bytes;
+    bool payload_released; /* nobody but the disk has it */
+    uint32_t entry;        /* transfer log entry + 1, or 0 */
+    uint32_t generation;   /* of this slot, so that a late answer finds nobody */
     uint32_t index;
     uint32_t sequence;   /* theirs */
     uint32_t wire_flags; /* DP_* */
@@ -105,6 +111,7 @@ struct request *request_find(struct request_table *table, uint64_t block_id); /*
 
 /* Leaves its place, gives back its buffer and references, and the slot. */
 void request_end(struct request *request);
+void request_give_back(struct request *request); /* the slot and its buffer, when nobody has them any more */
 /* A leg is in.  result: 0 or a negative errno of that leg.  Ends the request when it was the last. */
 void request_leg_done(struct request *request, enum request_leg leg, int32_t result);
 /* What it waited for is there: it looks at everything again. */

@@ -43,6 +43,7 @@ void upper_begin(struct upper *upper)
     upper->end_bytes = nbd->offset_bytes + nbd->length_bytes;
     upper->parts = 0;
     upper->error = 0;
+    upper->fresh = NULL;
     upper->starved = upper->flush_local = upper->flush_peer = false;
     upper->engine->upper_pending++;
     upper->engine->counters.application_requests++;

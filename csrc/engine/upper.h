@@ -28,6 +28,7 @@ struct upper {
     uint32_t parts;               /* under way */
     uint32_t epoch;               /* flush: the peer's answer to this epoch is awaited */
     int32_t error;                /* the first, a negative errno */
+    uint8_t *fresh;               /* a read's own new payload, for the disk hangs with the old one; or NULL */
     bool starved;                 /* on the list of those that wait for a slot */
     bool flush_local, flush_peer; /* legs of a flush still out */
 };
@@ -47,6 +48,7 @@ struct upper *upper_queue_take(struct upper_queue *queue);
 void flush_begin(struct upper *upper);
 void flush_pump(struct core_engine *engine);
 void flush_disk_gone(struct core_engine *engine);     /* answers what the disk could not flush */
+void flush_give_up(struct core_engine *engine);       /* the disk hangs: what it was asked is not known */
 void flush_disk_kept(struct core_engine *engine);     /* asks the disk again */
 void flush_epochs_stable(struct core_engine *engine); /* a BARRIER_ACK came, or the peer was released */
 

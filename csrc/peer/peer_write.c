@@ -6,6 +6,7 @@
  * writes of its epoch, and of those before, are done and a flush that began after that has ended: then the peer may
  * forget them. */
 #include <assert.h>
+#include <errno.h>
 
 #include "bitmap.h"
 #include "container.h"
@@ -32,15 +33,18 @@ static void preflushed(struct io_op *op, int32_t result)
 {
     struct request *request = CONTAINER_OF(op, struct request, io);
     struct core_engine *engine = request->engine;
-    disk_end(engine);
-    request->legs = (uint8_t)(request->legs & ~(unsigned)LEG_LOCAL);
-    if (result < 0) {
-        disk_failed(engine, CORE_DISK_FLUSH, request->sector, result);
-        request->result = result;
-        peer_write_done(request);
+    if (!disk_request_over(request))
         return;
+    request->legs = (uint8_t)(request->legs & ~(unsigned)LEG_LOCAL);
+    if (result < 0)
+        disk_failed(engine, CORE_DISK_FLUSH, request->sector, result);
+    if (disk_is_usable(&engine->disk)) {
+        start(request);
+    } else {
+        request->result = result < 0 ? result : -EIO;
+        peer_write_done(request);
     }
-    start(request);
+    disk_request_end(engine);
 }
 
 static void place_free(struct place *place)
@@ -66,9 +70,7 @@ void peer_write_continue(struct request *request)
         return;
     }
     request->legs |= LEG_LOCAL;
-    request->io.done = preflushed;
-    disk_begin(engine);
-    io_flush(engine->io, &request->io, engine->disk.config.data_fd);
+    disk_flush_for(request, preflushed);
 }
 
 void peer_write_begin(struct request *request)
@@ -153,6 +155,8 @@ static void epochs_flushed(struct io_op *op, int32_t result)
 {
     struct peer *peer = CONTAINER_OF(op, struct peer, epoch_flush);
     struct core_engine *engine = peer->engine;
+    if (hanging_ended(engine))
+        return;
     peer->epoch_flush_busy = false;
     disk_end(engine);
     if (result < 0)
@@ -165,6 +169,13 @@ static void epochs_flushed(struct io_op *op, int32_t result)
     peer->epochs_flushing = 0;
     if (result == 0)
         peer_epochs_advance(peer);
+}
+
+/* No answer: the epochs stay open, as with a flush that failed. */
+void peer_epochs_give_up(struct peer *peer)
+{
+    peer->epoch_flush_busy = false;
+    peer->epochs_flushing = 0;
 }
 
 /* Called twice: when the disk has delivered, and when the reply is sent (REQUEST_ANSWERED). */

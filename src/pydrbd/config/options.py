@@ -361,7 +361,7 @@ PENDING: frozenset[tuple[str, str]] = frozenset(
         "global": "dialog-refresh",
         "net": "csums-after-crash-only tcp-cork on-congestion congestion-fill congestion-extents "
         "allow-remote-read skip-sync",
-        "disk": "disk-barrier disk-drain md-flushes resync-after disk-timeout read-balancing sync-group "
+        "disk": "disk-barrier disk-drain md-flushes resync-after read-balancing sync-group "
         "rs-discard-granularity discard-zeroes-if-aligned",
         "startup": "degr-wfc-timeout outdated-wfc-timeout wait-after-sb become-primary-on incon-degr-cmd",
         "handlers": "quorum-lost",

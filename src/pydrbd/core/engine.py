@@ -65,6 +65,7 @@ class Disk:
     flush: int = 1
     bm_offset_bytes: int = 0
     bm_bytes: int = 0
+    timeout_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,10 @@ class Engine:
     def keep_disk(self) -> None:
         """Go on with a disk that failed to read or write: failed writes complete by their other leg."""
         self._submit("keep", lambda: self._lib.core_keep_disk(self._engine))
+
+    def give_up_disk(self) -> None:
+        """Let what is under way on the disk fail now, whenever it may end."""
+        self._submit("give up", lambda: self._lib.core_give_up_disk(self._engine))
 
     async def resize(self, size_sectors: int) -> None:
         """Set the device's size; before the export opens only."""

@@ -27,6 +27,7 @@ class FactType(IntEnum):
     DISK_FAILED = 7
     PEER_DISK_FAILED = 8
     CLIENTS = 9
+    DIED = 10
 
 
 class LostReason(IntEnum):
@@ -47,6 +48,7 @@ class DiskOperation(IntEnum):
     WRITE = 1
     FLUSH = 2
     METADATA = 3
+    TIMEOUT = 4
 
 
 class Socket(IntEnum):
@@ -129,8 +131,8 @@ class Translator:
                 return events.PeerDiskFailed(fact.a, self.new_uuid())
             case FactType.CLIENTS:
                 return events.ClientsChanged(fact.a)
-            case FactType.DONE:
-                raise ValueError("a completion is for the engine's own futures, not for the rules")
+            case FactType.DONE | FactType.DIED:
+                raise ValueError(f"{fact.type.name} is not for the rules")
             case _:
                 assert_never(fact.type)
 

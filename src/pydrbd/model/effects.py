@@ -170,7 +170,9 @@ class CloseExport:
 
 @dataclass(frozen=True, slots=True)
 class DetachDisk:
-    """Give the backing disk up."""
+    """Give the backing disk up. `force`: without waiting for what is under way on it."""
+
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)

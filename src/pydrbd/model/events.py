@@ -140,7 +140,10 @@ class ResyncDone:
 
 @dataclass(frozen=True, slots=True)
 class DiskFailed:
-    """An operation on the backing disk failed; `operation` is ``read``, ``write``, ``flush`` or ``metadata``."""
+    """An operation on the backing disk failed.
+
+    `operation` is ``read``, ``write``, ``flush``, ``metadata``, or ``timeout``: it did not end within `disk-timeout`.
+    """
 
     operation: str
     sector: int

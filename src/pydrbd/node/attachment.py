@@ -6,6 +6,7 @@ sentence each, and say which command helps; nothing has been written then.
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pydrbd.core.engine import Engine
 from pydrbd.model import events
 from pydrbd.model.effects import PersistMetadata
 from pydrbd.model.refusals import Refusal
+from pydrbd.node.backing.late import LateCalls
 from pydrbd.node.metadata_store import MetadataPlace, MetadataStore
 from pydrbd.node.process import EXIT_INVALID, StartError
 from pydrbd.ondisk.errors import ActivityLogDamagedError, OnDiskError
@@ -51,6 +53,7 @@ class Attachment:
         self._open_store = open_store
         self._draw_uuid = draw_uuid
         self._store: MetadataStore | None = None
+        self._late = LateCalls(self._volume.options.disk_timeout_ms / 1000)
         self.failed = False
         """The disk has failed; set by whoever hears of it."""
 
@@ -61,10 +64,7 @@ class Attachment:
         """
         if self._store is not None:
             raise StartError(f"{self._resource}: {Refusal.DISK_IN_USE.sentence}", Refusal.DISK_IN_USE.exit_code)
-        try:
-            store = self._open_store(self._place)
-        except OnDiskError as error:
-            raise StartError(str(error), EXIT_INVALID) from error
+        store = await self._open()
         self._store, self.failed = store, False
         try:
             event = await self._prepare(store, in_use_sectors)
@@ -74,6 +74,17 @@ class Attachment:
         if not store.direct:
             log.info("%s cannot do O_DIRECT; its pages are cached", self._volume.disk)
         return replace(event, token=token)
+
+    async def _open(self) -> MetadataStore:
+        opened: list[MetadataStore] = []
+        try:
+            await self._late.run(
+                lambda: opened.append(self._open_store(self._place)), f"{self._place.disk}: opening it"
+            )
+        except OnDiskError as error:
+            self._late.when_over(lambda: _close_all(opened))
+            raise StartError(str(error), EXIT_INVALID) from error
+        return opened[0]
 
     async def _prepare(self, store: MetadataStore, in_use_sectors: int) -> events.Attached:
         if store.max_sectors < in_use_sectors:
@@ -91,6 +102,10 @@ class Attachment:
         except OnDiskError as error:
             raise StartError(str(error)) from error
         except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise StartError(
+                    f"cannot attach {self._volume.disk}: the disk that was given up still has requests", EXIT_INVALID
+                ) from error
             raise StartError(f"cannot attach {self._volume.disk}: {error.strerror}") from error
 
     async def _give_to_engine(self, store: MetadataStore, in_use_sectors: int) -> events.Attached:
@@ -105,7 +120,8 @@ class Attachment:
         found = store.superblock
         size_sectors = in_use_sectors or found.agreed_sectors or store.max_sectors
         extents = options.al_extents if options.al_updates else 0
-        await self._engine.attach(store.engine_disk(size_sectors, extents, flush=options.disk_flushes))
+        disk = store.engine_disk(size_sectors, extents, flush=options.disk_flushes)
+        await self._engine.attach(replace(disk, timeout_ms=options.disk_timeout_ms))
         return events.Attached(
             ids=found.ids,
             flags=found.flags,
@@ -119,18 +135,21 @@ class Attachment:
 
     async def persist(self, effect: PersistMetadata) -> None:
         """Write the superblock; durable on return. Raises `OnDiskError`, `OSError`."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             raise OSError("there is no disk to write metadata to")
         try:
-            self._store.write(effect.ids, effect.flags, effect.agreed_sectors)
+            await self._late.run(
+                lambda: store.write(effect.ids, effect.flags, effect.agreed_sectors), f"{self._place.metadata}: a write"
+            )
         except OnDiskError:
             self.failed = True
             raise
 
-    async def detach(self, *, clean: bool) -> None:
+    async def detach(self, *, clean: bool, force: bool = False) -> None:
         """Give the disk up. `clean`: this is an orderly end, the activity log is emptied and the superblock says so.
 
-        A disk that has failed is given up without another word to it.
+        A disk that has failed is given up without another word to it; with `force` nothing is waited for.
         """
         if self._store is None:
             return
@@ -139,13 +158,15 @@ class Attachment:
         try:
             if clean:
                 clean = await self._empty_log()
+            if force:
+                self._engine.give_up_disk()
             await self._engine.detach()
             if clean:
                 store.mark_clean()
         except (OSError, OnDiskError) as error:
             log.warning("%s is given up without a clean end: %s", self._volume.disk, error)
         finally:
-            store.close()
+            self._late.when_over(store.close)
 
     async def _empty_log(self) -> bool:
         """Take every extent out of the activity log. False: it could not be done, and the next attach applies it."""
@@ -160,5 +181,10 @@ class Attachment:
     def close(self) -> None:
         """Let go of the disk as a crash would, if it has not been detached."""
         if self._store is not None:
-            self._store.close()
+            self._late.when_over(self._store.close)
             self._store = None
+
+
+def _close_all(stores: list[MetadataStore]) -> None:
+    for store in stores:
+        store.close()

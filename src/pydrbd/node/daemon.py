@@ -31,7 +31,7 @@ from pydrbd.node.admin.status import RESYNC_STATES, Json, Snapshot, as_data
 from pydrbd.node.admin.verbs import COMMANDS, Verbs
 from pydrbd.node.attachment import Attachment, new_uuid
 from pydrbd.node.backing.disk_arrival import wait_for_disk
-from pydrbd.node.backing.md_set import md_of
+from pydrbd.node.backing.md_set import md_place, md_state
 from pydrbd.node.chronicle.decisions import Chronicle
 from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
 from pydrbd.node.export_socket import ExportSocket
@@ -95,7 +95,10 @@ class Daemon:
         self._exit = asyncio.Event()
         self.left = False
         """It ends with its device in place, for the next daemon."""
+        self.died = ""
+        """Why it ends as by a kill: its engine is gone."""
         self._told = 0
+        self._md: Path | None = None
         self._last_error = ""
         self._telling: set[asyncio.Task[None]] = set()
 
@@ -128,6 +131,7 @@ class Daemon:
         if self._may_have_device and (trouble := memory.unlocked(POOL_BYTES)):
             log.warning("%s", trouble)
         await self._wait_for_disk()
+        self._md = md_place(Path(self._view.local.volumes[0].disk))
         attached = await self._disk.attach()
         self._device.identify(attached.device_uuid)
         await self._settle(attached, performing)
@@ -202,6 +206,9 @@ class Daemon:
         self._performer.post(event)
 
     def _on_fact(self, fact: Fact) -> None:
+        if fact.type is FactType.DIED:
+            self._on_engine_died(-fact.result)
+            return
         try:
             event = self._translator.to_event(fact)
         except ValueError as error:
@@ -211,6 +218,11 @@ class Daemon:
         if fact.type is FactType.DISK_FAILED:
             self._disk.failed = True
         self._post(event)
+
+    def _on_engine_died(self, error: int) -> None:
+        self.died = f"the engine has died: {os.strerror(error)}"
+        log.critical("%s; the device is left to the next daemon", self.died)
+        self._exit.set()
 
     async def _on_attach(self, _: Request) -> Reply:
         return await self._verbs.attach(self._open_disk)
@@ -257,7 +269,7 @@ class Daemon:
                 self._progress,
                 self._engine.io_name,
                 self._device.as_data(),
-                md_of(Path(self._view.local.volumes[0].disk)),
+                md_state(self._md) if self._md else None,
                 given_up=self._chronicle.given_up(self._performer.state),
                 why=self._chronicle.why(self._performer.state, self._bits_set()),
             )
@@ -292,7 +304,7 @@ class Daemon:
             effects.SetAllBits: lambda _: engine.bitmap_set(0, self._size_sectors()),
             effects.ClearAllBits: lambda _: engine.bitmap_clear(0, self._size_sectors()),
             effects.FlushDisk: lambda _: engine.flush(),
-            effects.DetachDisk: lambda _: self._disk.detach(clean=self._performer.state.role is not Role.PRIMARY),
+            effects.DetachDisk: self._detach_disk,
             effects.KeepDisk: _soon(lambda _: engine.keep_disk()),
             effects.SetReads: _soon(lambda effect: engine.reads(effect.source.value)),
             effects.SetGate: _soon(lambda effect: engine.gate(effect.gate.value)),
@@ -334,6 +346,10 @@ class Daemon:
     def _size_sectors(self) -> int:
         size: int = self._performer.state.size_sectors
         return size
+
+    async def _detach_disk(self, effect: effects.DetachDisk) -> None:
+        clean = self._performer.state.role is not Role.PRIMARY and not effect.force
+        await self._disk.detach(clean=clean, force=effect.force)
 
     async def _open_export(self, _: effects.OpenExport) -> None:
         await self._engine.export_open(self._view.resource.name, read_only=False)

@@ -119,6 +119,8 @@ def _serve(view: ResourceView, places: Places, readiness: Readiness, *, in_foreg
         async def live() -> bool:
             daemon = Daemon(view, places, may_have_device=may_have_device)
             await daemon.run(readiness)
+            if daemon.died:
+                raise RuntimeError(daemon.died)
             return daemon.left
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

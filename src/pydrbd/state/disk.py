@@ -140,9 +140,11 @@ def on_disk_failed(turn: Turn, event: DiskFailed) -> None:
     state = turn.state
     if state.disk < DiskState.NEGOTIATING:
         return
-    turn.say(
-        f"The backing disk failed: {event.operation} at sector {event.sector}, error {event.error}", "io-error", ERROR
-    )
+    if event.operation == "timeout":
+        turn.say("Local backing device failed to meet the disk-timeout", "disk-timeout", ERROR)
+    else:
+        sentence = f"The backing disk failed: {event.operation} at sector {event.sector}, error {event.error}"
+        turn.say(sentence, "io-error", ERROR)
     if state.options.on_io_error is OnIoError.CALL_LOCAL_IO_ERROR:
         turn.add(RunHandler("local-io-error"))
     if state.options.on_io_error is OnIoError.PASS_ON and event.operation in {"read", "write"} and state.has_disk:
@@ -178,12 +180,12 @@ def on_detach(turn: Turn, command: Detach) -> None:
         turn.say("Detaching the disk", "detach", WARNING)
         if state.has_disk and not command.force:
             turn.add(WriteBitmap())
-        lose_disk(turn)
+        lose_disk(turn, force=command.force)
         turn.answer(command.token)
 
 
-def lose_disk(turn: Turn) -> None:
-    """Go on without the disk, by the peer's if it has good data. Requests wait meanwhile."""
+def lose_disk(turn: Turn, *, force: bool = False) -> None:
+    """Go on without the disk, by the peer's if it has good data. Requests wait meanwhile; `force`: not for the disk."""
     resync.abort(turn)
     established = turn.state.established
     turn.hold_requests()
@@ -191,7 +193,7 @@ def lose_disk(turn: Turn) -> None:
     if established:
         turn.change(replication=ReplicationState.ESTABLISHED)
         turn.send_state()
-    turn.add(DetachDisk())
+    turn.add(DetachDisk(force))
     turn.change(disk=DiskState.DISKLESS, metadata=None, passed_on=False)
     turn.settle()
     if established:

@@ -150,6 +150,23 @@ def test_a_disk_that_the_engine_does_not_take_is_said(tmp_path: Path):
     assert "castor.disk" in error.sentence
 
 
+def test_a_daemon_whose_engine_dies_ends_and_says_why(tmp_path: Path):
+    async def main() -> Daemon:
+        node = Node(tmp_path)
+        daemon = Daemon(node.view, node.places, node.binding)
+        reader, writer = os.pipe()
+        running = asyncio.ensure_future(daemon.run(Readiness(writer)))
+        await asyncio.get_running_loop().run_in_executor(None, os.read, reader, 1000)
+        os.close(reader)
+        await node.ask("primary", force=True)
+        node.lib.put(CONSTANTS.CORE_FACT_DIED, result=-9)
+        await asyncio.wait_for(running, 5)
+        assert "core_export_close" not in node.lib.names(), "who uses the device waits for the next daemon"
+        return daemon
+
+    assert run(main()).died == "the engine has died: Bad file descriptor"
+
+
 def test_metadata_that_cannot_be_written_gives_the_disk_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from pydrbd.node.metadata_store import MetadataStore
     from pydrbd.ondisk.errors import OnDiskError

@@ -11,7 +11,7 @@ from helpers.resource_pair import Disk, Node, ResourcePair
 from pydrbd.model import effects
 from pydrbd.model.commands import Socket
 from pydrbd.model.effects import Gate, Reads, Replication
-from pydrbd.model.events import Connect, Demote, DiskFailed, Lost, MetadataFailed, PeerDiskFailed, Promote
+from pydrbd.model.events import Connect, Demote, Detach, DiskFailed, Lost, MetadataFailed, PeerDiskFailed, Promote
 from pydrbd.model.generation import GenerationIds, MdFlag
 from pydrbd.model.packets import UuidFlag
 from pydrbd.model.policies import OnIoError
@@ -350,3 +350,24 @@ def test_an_exchange_of_bitmaps_that_does_not_end_is_given_up(pair: ResourcePair
         pair.deliver(*pair.deliverable()[0])
     castor.timer("bitmap")
     assert not castor.in_link
+
+
+@pytest.mark.parametrize("policy", list(OnIoError))
+def test_a_disk_that_misses_its_timeout_is_given_up_whatever_the_policy(policy: OnIoError) -> None:
+    pair = make_pair(on_io_error=policy)
+    castor = pair.castor
+    castor.post(DiskFailed("timeout", 0, 110))
+    pair.run()
+    assert castor.state.disk is DiskState.DISKLESS
+    assert castor.reads is Reads.PEER
+    assert [said.sentence for said in castor.said if said.rule == "disk-timeout"] == [
+        "Local backing device failed to meet the disk-timeout"
+    ]
+
+
+def test_detach_by_force_waits_for_nothing_on_the_disk(pair: ResourcePair) -> None:
+    castor = pair.castor
+    castor.command(Detach, force=True)
+    pair.run()
+    assert effects.DetachDisk(force=True) in castor.performed
+    assert effects.DetachDisk() not in castor.performed

@@ -318,7 +318,7 @@ class Daemon:
         return {
             effects.StartListening: lambda _: link.start_listening(),
             effects.StopListening: lambda _: link.stop_listening(),
-            effects.AdoptSockets: lambda _: link.adopt(),
+            effects.AdoptSockets: self._adopt,
             effects.DropConnection: lambda _: link.drop(),
             effects.SendPacket: lambda effect: link.send(effect.packet),
             effects.ResumeReading: _soon(lambda _: engine.peer_resume()),
@@ -346,6 +346,11 @@ class Daemon:
     def _size_sectors(self) -> int:
         size: int = self._performer.state.size_sectors
         return size
+
+    async def _adopt(self, _: effects.AdoptSockets) -> None:
+        # The handshake may cost us our role (call-pri-lost-after-sb), unless somebody uses the device: as of now.
+        await self._device.look()
+        await self._link.adopt()
 
     async def _detach_disk(self, effect: effects.DetachDisk) -> None:
         clean = self._performer.state.role is not Role.PRIMARY and not effect.force

@@ -7,8 +7,8 @@ What must hold:
 - When a `PersistMetadata` (or writing the bitmap) fails, the rest of its list is dropped and `MetadataFailed`, which
   carries it, is the next event, before all that wait.
 - One exception: closing the export waits for writes that are held until the rules have dealt with the loss of the peer,
-  a failed disk or a first write. Such an event is dealt with inside; what is left of the outer list then skips every
-  order that a newer list has overtaken, a superblock above all.
+  a failed disk, a first write, the word of a handler, or `resume-io`. Such an event is dealt with inside; what is left
+  of the outer list then skips every order that a newer list has overtaken, a superblock above all.
 
 It knows how to queue, not how to do: each kind of effect has a doer in the table that it is given.
 """
@@ -44,7 +44,14 @@ _OVERTAKEN = (
     effects.StopListening,
 )
 """Orders of which the newest counts."""
-_HOLDING = (events.PeerLost, events.FirstWriteHeld, events.DiskFailed)
+_HOLDING = (
+    events.PeerLost,
+    events.FirstWriteHeld,
+    events.DiskFailed,
+    events.PeerDiskFailed,
+    events.HandlerEnded,
+    events.SuspendIo,
+)
 """Events until which the engine holds writes."""
 _OF_A_CONNECTION = (events.PacketReceived, events.BitmapReceived)
 

@@ -131,14 +131,15 @@ class Suspended(Enum):
 
 
 def suspended_for(state: NodeState) -> frozenset[Suspended]:
-    """Return every reason to hold the applications' I/O; only a Primary has any."""
+    """Return every reason to hold the applications' I/O: a Primary's, or that of one which has not ended being it."""
+    frozen = state.fence is not None and state.fence.frozen
     if state.role is not Role.PRIMARY:
-        return frozenset()
+        return frozenset({Suspended.FENCING}) if frozen else frozenset()
     holds = state.options.on_no_data is OnNoData.SUSPEND_IO and not state.no_data_waived
     reasons = {
         Suspended.USER: state.user_suspended,
         Suspended.NO_DATA: holds and wanted_reads(state) is Reads.NONE,
-        Suspended.FENCING: state.fence is not None and state.fence.frozen,
+        Suspended.FENCING: frozen,
     }
     return frozenset(reason for reason, is_so in reasons.items() if is_so)
 

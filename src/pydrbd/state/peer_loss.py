@@ -67,7 +67,9 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
         before_target_runs=False,
     )
     negotiation.on_link_lost(turn)
-    fences = state.established and state.role is Role.PRIMARY and fencing.is_due(turn.state)
+    # One that is giving its role up still has writes to answer, and they are answered as a Primary's.
+    writes = state.role is Role.PRIMARY or event.held > 0
+    fences = state.established and writes and fencing.is_due(turn.state)
     if fences:
         fencing.begin_after_loss(turn, event)
     frozen = turn.state.fence is not None and turn.state.fence.frozen

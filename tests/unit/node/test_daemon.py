@@ -14,6 +14,7 @@ import pytest
 from fakes.daemon_node import Node
 from fakes.fake_core import CONSTANTS, FakeLib
 from fakes.loop import run
+from pydrbd.model import effects
 from pydrbd.node.daemon import Daemon
 from pydrbd.node.process import Readiness, StartError
 
@@ -185,3 +186,25 @@ def test_metadata_that_cannot_be_written_gives_the_disk_up(tmp_path: Path, monke
         await node.ask("down")
 
     playing(tmp_path, body)
+
+
+def test_who_uses_the_device_is_known_before_a_handshake_can_take_the_role(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def main() -> list[str]:
+        daemon = Daemon(node.view, node.places, node.binding)
+        order: list[str] = []
+
+        async def note(what: str) -> None:
+            order.append(what)
+
+        monkeypatch.setattr(daemon._device, "look", lambda: note("look"))
+        monkeypatch.setattr(daemon._link, "adopt", lambda: note("adopt"))
+        await daemon._doers()[effects.AdoptSockets](effects.AdoptSockets())
+        return order
+
+    async def make() -> Node:
+        return Node(tmp_path)
+
+    node = run(make())
+    assert run(main()) == ["look", "adopt"]

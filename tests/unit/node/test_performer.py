@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from fakes.loop import run
 from pydrbd.model import effects, events
 from pydrbd.model.effects import Effect, Replication
@@ -163,6 +165,29 @@ def test_a_first_write_that_is_held_does_not_keep_the_export_from_closing():
         stage.slow[effects.SetGate] = open_gate
         await stage.play(demote)
         assert stage.seen == [demote, held]
+        assert effects.Answer(1) in stage.done
+
+    run(body())
+
+
+@pytest.mark.parametrize("word", [events.HandlerEnded("fence-peer", 7), events.SuspendIo(2, suspended=False)])
+def test_the_fence_that_held_writes_wait_for_does_not_wait_for_the_export_to_close(word: events.Event):
+    async def body() -> None:
+        demote = events.Demote(1)
+        stage = Stage({demote: [effects.CloseExport(), effects.Answer(1)], word: [effects.SetGate(effects.Gate.OPEN)]})
+        opened = asyncio.Event()
+
+        async def close() -> None:
+            stage.performer.post(word)
+            await opened.wait()
+
+        async def open_gate() -> None:
+            opened.set()
+
+        stage.slow[effects.CloseExport] = close
+        stage.slow[effects.SetGate] = open_gate
+        await stage.play(demote)
+        assert stage.seen == [demote, word]
         assert effects.Answer(1) in stage.done
 
     run(body())

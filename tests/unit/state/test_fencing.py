@@ -301,3 +301,23 @@ def test_a_forced_demotion_with_the_first_write_held_fails_it() -> None:
     castor.post(events.FirstWriteHeld(0x9900))
     assert castor.failed == [(6, 66)]
     assert castor.state.ids.bitmap == 0
+
+
+def test_a_write_that_is_held_while_we_give_the_role_up_waits_for_the_fence(stonith: ResourcePair) -> None:
+    castor = stonith.castor
+    castor.write(3, 33)
+    castor.command(events.Demote)
+    assert castor.state.role is Role.SECONDARY
+    stonith.cut()
+    assert "fence-peer" in called(castor)
+    assert castor.gate is Gate.SUSPENDED
+    assert castor.acknowledged.get(3) is None
+    ended(castor, "fence-peer", 7)
+    assert castor.acknowledged[3] == 33
+    assert castor.disk.ids.bitmap != 0
+    assert castor.state.fence is None
+
+
+def test_a_secondary_without_writes_fences_nobody(stonith: ResourcePair) -> None:
+    stonith.cut()
+    assert "fence-peer" not in called(stonith.pollux)

@@ -1,8 +1,9 @@
 """Fencing: making sure that a peer which we do not see does not become Primary, before we go on as one (facts 2.14).
 
-Two occasions. A Primary loses a peer whose data may be good: with `resource-and-stonith` I/O is frozen, the handler
-`fence-peer` runs, and only what it says lets writes be acknowledged; with `resource-only` it runs beside them. And a
-promotion while we do not see a peer whose data may be good waits for the handler.
+Two occasions. A Primary, or one that is giving the role up and still has writes to answer, loses a peer whose data may
+be good: with `resource-and-stonith` I/O is frozen, the handler `fence-peer` runs, and only what it says lets writes be
+acknowledged; with `resource-only` it runs beside them. And a promotion while we do not see a peer whose data may be
+good waits for the handler.
 
 Frozen writes are not acknowledged and their blocks are marked already, so that the peer may come back meanwhile: then
 nothing has to be fenced, and a resync brings it what they wrote. What the handler says: `pydrbd.state.faults.verdict`.

@@ -8,7 +8,7 @@ CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden $(INCLUDES)
 LIBRARIES := -luring -lcrypto -lpthread
 C_SOURCES := $(sort $(wildcard csrc/*.c csrc/*/*.c nbd/*.c))
 C_FILES := $(C_SOURCES) $(sort $(wildcard csrc/*.h csrc/*/*.h nbd/*.h tests/c/*.[ch] tests/c/*/*.[ch] tests/fuzz/*.[ch] bench/*/*.c))
-C_TESTS := $(notdir $(basename $(sort $(wildcard tests/c/test_*.c))))
+C_TESTS := $(notdir $(basename $(sort $(wildcard tests/c/test_*.c tests/c/*/test_*.c))))
 FUZZERS := $(notdir $(basename $(sort $(wildcard tests/fuzz/fuzz_*.c))))
 PY_FILES := src tests tools bench setup.py csrc/cffi_build.py
 ROUNDS ?= 300
@@ -136,7 +136,8 @@ $(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_KIND) -c -o $@ $<
 
-$(addprefix $(OUT)/,$(C_TESTS)): $(OUT)/%: $(OUT)/tests/c/%.o $(OUT)/libcore.a
+.SECONDEXPANSION:
+$(addprefix $(OUT)/,$(C_TESTS)): $(OUT)/%: $$(addprefix $(OUT)/,$$(addsuffix .o,$$(basename $$(wildcard tests/c/$$*.c tests/c/*/$$*.c)))) $(OUT)/libcore.a
 	$(CC) $(FLAGS_$(KIND)) -o $@ $< $(OUT)/libcore.a $(LIBRARIES)
 
 # tests/fuzz/replay.c is the main() that feeds files to a target where there is no libFuzzer.

@@ -50,10 +50,16 @@ int core_gate(core_engine *engine, uint32_t gate); /* OPEN lets held requests go
 int core_bitmap_send(core_engine *engine, uint64_t token,
                      uint32_t use_rle); /* answered when the last packet is queued */
 int core_resync_start(core_engine *engine,
-                      uint32_t target); /* 1: we are target, ask for blocks; 0: source, mark in sync by acks */
+                      uint32_t end); /* enum core_resync: a target asks for blocks, a source marks in sync by acks */
 /* 0 KiB/s: no limit.  In flight: asked for at once (target), or read and sent at once (source); 0: as before. */
 int core_resync_rate(core_engine *engine, uint32_t rate_kib_s, uint32_t in_flight_sectors);
 int core_resync_stop(core_engine *engine, uint64_t token); /* answered when no resync write is in flight */
+
+/* source 1: ask for digests from start_sector (rounded down to 4 KiB) up to stop_sector, or the end of the device, and
+ * compare; 0: answer.  Ends with CORE_FACT_VERIFY_DONE.  Its pace is core_resync_rate's. */
+int core_verify_start(core_engine *engine, uint32_t source, uint64_t start_sector, uint64_t stop_sector);
+int core_verify_until(core_engine *engine, uint64_t stop_sector); /* source: end there; at once, if it is behind us */
+int core_verify_stop(core_engine *engine, uint64_t token);        /* answered when no block is in flight */
 
 int core_export_open(core_engine *engine, uint64_t token, const char *name, uint32_t read_only);
 int core_export_client(core_engine *engine, int32_t fd); /* an accepted stream socket; taken over */

@@ -49,6 +49,9 @@ struct core_peer {
     uint32_t ko_count;       /* 0: never */
     uint32_t max_epoch_size; /* writes in one epoch at most */
     uint32_t max_buffers;    /* 4 KiB pages that the peer may have us hold */
+    uint32_t verify_alg;     /* enum core_digest, each: what both nodes are configured for */
+    uint32_t csums_alg;
+    uint32_t integrity_alg;
 };
 
 /* verify-alg, csums-alg, data-integrity-alg. */
@@ -88,6 +91,14 @@ enum core_gate {
 #define CORE_ACCEPT_RESYNC 4 /* RS_DATA_REQUEST, CSUM_RS_REQUEST: we are SyncSource (a paused source included) */
 #define CORE_ACCEPT_BITMAP 8 /* BITMAP, COMPRESSED_BITMAP: WFBitMapS or WFBitMapT */
 #define CORE_ACCEPT_OUT_OF_SYNC 16
+#define CORE_ACCEPT_VERIFY 32 /* OV_REQUEST: we are VerifyT */
+
+/* Which end of a resync we are, and how a target asks. */
+enum core_resync {
+    CORE_RESYNC_SOURCE = 0,
+    CORE_RESYNC_TARGET = 1,
+    CORE_RESYNC_TARGET_BY_CHECKSUMS = 2 /* with the digest of what it has: what is equal is not sent */
+};
 
 enum core_socket { CORE_SOCKET_DATA = 0, CORE_SOCKET_META = 1 };
 
@@ -100,12 +111,19 @@ enum core_fact_type {
     CORE_FACT_BITMAP_RECEIVED =
         5, /* the peer's whole bitmap is merged into ours; a = bits set now; reading has stopped */
     CORE_FACT_RESYNC_DONE =
-        6, /* we are target: no bit left that can be mended, data flushed, bitmap written; a = bits left */
+        6, /* we are target: no bit left that can be mended, data flushed, bitmap written; a = bits left; by checksums:
+              b = bits that were equal, result = their part in percent; else result = -1 */
     CORE_FACT_DISK_FAILED =
         7, /* result = -errno, a = sector, b = enum core_disk_op; undecided writes wait for core_detach */
     CORE_FACT_PEER_DISK_FAILED = 8, /* a NEG_ACK or NEG_DREPLY came; a = sector */
     CORE_FACT_CLIENTS = 9,          /* a = export clients in transmission now; b = their number ever */
-    CORE_FACT_DIED = 10             /* result = -errno: the thread has ended by an error of its way to the kernel */
+    CORE_FACT_DIED = 10,            /* result = -errno: the thread has ended by an error of its way to the kernel */
+    CORE_FACT_VERIFY_DONE =
+        11, /* a = bits found out of sync, written to disk; result 0: all is compared; -ECANCELED: stopped, or the peer
+               is lost; another -errno: blocks are missing; source: b = the sector before which all is compared */
+    CORE_FACT_OUT_OF_SYNC = 12,  /* found by a verify: a = sector, b = sectors */
+    CORE_FACT_DIGEST_FAILED = 13 /* data-integrity-alg: the peer's data came damaged; a = sector, b = sectors; PEER_LOST
+                                     with CORE_LOST_PROTOCOL follows */
 };
 enum core_lost {
     CORE_LOST_CLOSED = 1,
@@ -142,12 +160,14 @@ struct core_counters {
     uint64_t sent_sectors, received_sectors; /* peer */
     uint64_t al_writes, bm_writes;
     uint64_t application_requests;         /* the export's, and those that the peer passed on from its own */
-    uint64_t resync_sectors;               /* in sync again since the last core_resync_start */
+    uint64_t resync_sectors;               /* in sync again, or compared, since the last start of a resync or verify */
+    uint64_t resync_same_sectors;          /* of these, equal by their checksums */
     uint64_t out_of_sync_bits;             /* gauge, 4 KiB each */
     uint32_t upper_pending, lower_pending; /* gauges: export requests and backing disk operations in flight */
     uint32_t pending, unacked;             /* gauges: sent and not acked; received and not yet acked */
     uint32_t unstable;                     /* gauge: transfer log entries not known stable on the peer */
     uint32_t clients;                      /* gauge */
-    uint32_t resync_in_flight_sectors;     /* gauge, target: asked for and not yet written */
+    uint32_t resync_in_flight_sectors;     /* gauge, target or verifying: asked for and not yet written or compared */
+    uint64_t verify_left_sectors;          /* gauge */
     uint64_t turns, enters;                /* engine loop turns, io system calls */
 };

@@ -14,6 +14,7 @@ from pydrbd.state.engine_settings import (
     ACCEPT_OUT_OF_SYNC,
     ACCEPT_READS,
     ACCEPT_RESYNC,
+    ACCEPT_VERIFY,
     ACCEPT_WRITES,
     LIMITS,
     wanted,
@@ -53,6 +54,14 @@ invalidate:             StartingSyncT ──► WFSyncUUID …      its peer: St
 
 Either end may ask for a pause: PausedSyncS and PausedSyncT stand for SyncSource and SyncTarget then.
 
+## An online verify
+
+```
+started here:  Established ──the peer consents──► VerifyS ──all is compared──► Established
+on the peer:   Established ──it consents────────► VerifyT ──the source says so, or all is compared──► Established
+with --repair: VerifyS ──► WFBitMapS, its peer WFBitMapT; the other way round if the peer is Primary
+```
+
 ## Which disk states a replication state allows
 
 What lies outside is drawn to the nearest bound when the state is entered.
@@ -88,6 +97,7 @@ ACCEPTED = {
     ACCEPT_RESYNC: "resync requests",
     ACCEPT_BITMAP: "its bitmap",
     ACCEPT_OUT_OF_SYNC: "out-of-sync notes",
+    ACCEPT_VERIFY: "questions for digests",
 }
 MEANING = {
     DiskState.DISKLESS: "there is no disk",

@@ -142,6 +142,7 @@ void disk_detach(struct core_engine *engine, uint64_t token)
     disk->attached = false;
     disk->detach_token = token;
     resync_stop(engine, 0);
+    verify_stop(engine, 0);
     disk_finish_detach(engine);
 }
 

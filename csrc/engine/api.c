@@ -164,9 +164,11 @@ int core_bitmap_send(core_engine *engine, uint64_t token, uint32_t use_rle)
     return push_plain(engine, ORDER_BITMAP_SEND, token, use_rle, 0);
 }
 
-int core_resync_start(core_engine *engine, uint32_t target)
+int core_resync_start(core_engine *engine, uint32_t end)
 {
-    return push_plain(engine, ORDER_RESYNC_START, 0, target, 0);
+    if (end > CORE_RESYNC_TARGET_BY_CHECKSUMS)
+        return -EINVAL;
+    return push_plain(engine, ORDER_RESYNC_START, 0, end, 0);
 }
 
 int core_resync_rate(core_engine *engine, uint32_t rate_kib_s, uint32_t in_flight_sectors)
@@ -177,6 +179,22 @@ int core_resync_rate(core_engine *engine, uint32_t rate_kib_s, uint32_t in_fligh
 int core_resync_stop(core_engine *engine, uint64_t token)
 {
     return push_plain(engine, ORDER_RESYNC_STOP, token, 0, 0);
+}
+
+int core_verify_start(core_engine *engine, uint32_t source, uint64_t start_sector, uint64_t stop_sector)
+{
+    struct order order = {.type = ORDER_VERIFY_START, .a = source, .sector = start_sector, .sectors = stop_sector};
+    return push(engine, &order);
+}
+
+int core_verify_until(core_engine *engine, uint64_t stop_sector)
+{
+    return push_range(engine, ORDER_VERIFY_UNTIL, 0, stop_sector, 0);
+}
+
+int core_verify_stop(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_VERIFY_STOP, token, 0, 0);
 }
 
 int core_export_open(core_engine *engine, uint64_t token, const char *name, uint32_t read_only)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "bitmap.h"
+#include "checksum.h"
 #include "container.h"
 #include "orders.h"
 
@@ -24,6 +25,11 @@
 static int build_rooms(struct core_engine *engine)
 {
     int rc = request_table_new(engine, engine->options.requests, &engine->requests);
+    if (rc == 0)
+        rc = checksum_set_new(&engine->checksums);
+    engine->digests = calloc(engine->options.requests, CHECKSUM_BYTES_MAX);
+    if (rc == 0 && engine->digests == NULL)
+        rc = -ENOMEM;
     if (rc == 0)
         rc = bitmap_pages_init(engine);
     if (rc == 0)
@@ -98,6 +104,8 @@ void core_engine_free(core_engine *engine)
     hot_extents_fini(engine);
     bitmap_pages_fini(engine);
     request_table_free(&engine->requests);
+    checksum_set_free(engine->checksums);
+    free(engine->digests);
     free(engine->zeroes);
     if (engine->io != NULL)
         io_free(engine->io);
@@ -173,6 +181,11 @@ bool engine_admits_reads(const struct core_engine *engine)
     return engine->gate != CORE_GATE_SUSPENDED;
 }
 
+uint8_t *engine_digest_of(const struct request *request)
+{
+    return request->engine->digests + (size_t)request->index * CHECKSUM_BYTES_MAX;
+}
+
 void engine_release_held(struct core_engine *engine)
 {
     for (uint32_t left = engine->held.count; left > 0; left--)
@@ -233,6 +246,9 @@ static void publish_counters(struct core_engine *engine)
     counters->unstable = (uint32_t)transfer_log_count(&engine->peer.log);
     counters->clients = engine->export.transmitting;
     counters->resync_in_flight_sectors = engine->resync.in_flight_sectors;
+    if (engine->verify.active && engine->verify.source)
+        counters->resync_in_flight_sectors += engine->verify.in_flight * VERIFY_BLOCK_SECTORS;
+    counters->verify_left_sectors = verify_left_sectors(engine);
     uint_fast64_t version = atomic_load_explicit(&engine->published_version, memory_order_relaxed);
     atomic_store_explicit(&engine->published_version, version + 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
@@ -249,7 +265,8 @@ static void pump(struct core_engine *engine)
     hot_extents_pump(engine);
     bitmap_exchange_pump(engine);
     resync_pump(engine);
-    bitmap_pages_pump(engine); /* after the resync, which may just have asked for its last sweep */
+    verify_pump(engine);
+    bitmap_pages_pump(engine); /* after these two, which may just have asked for its last sweep */
     peer_pump(engine);
     export_pump(engine);
 }
@@ -261,6 +278,9 @@ static uint64_t next_deadline_ns(const struct core_engine *engine)
     if (other < deadline)
         deadline = other;
     other = hanging_deadline_ns(engine);
+    if (other < deadline)
+        deadline = other;
+    other = verify_deadline_ns(engine);
     if (other < deadline)
         deadline = other;
     other = export_deadline_ns(engine);

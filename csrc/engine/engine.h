@@ -27,8 +27,11 @@
 #include "resync.h"
 #include "ring.h"
 #include "upper.h"
+#include "verify.h"
 
 #define ENGINE_ZEROES_BYTES (1u << 20)
+
+struct checksum_set;
 
 struct core_engine {
     struct core_options options;
@@ -48,6 +51,9 @@ struct core_engine {
     bool facts_posted;       /* since the last wake-up of the reader */
     uint8_t *zeroes;         /* ENGINE_ZEROES_BYTES of them */
 
+    struct checksum_set *checksums;
+    uint8_t *digests; /* one for each request: what the peer sent with it */
+
     struct request_table requests;
     struct ordering ordering;
     struct disk disk;
@@ -55,6 +61,7 @@ struct core_engine {
     struct hot_extents hot;
     struct peer peer;
     struct resync resync;
+    struct verify verify;
     struct bitmap_exchange exchange;
     struct export export;
 
@@ -96,6 +103,8 @@ bool engine_peer_has_all(const struct core_engine *engine);
 bool engine_admits_writes(struct core_engine *engine);
 bool engine_admits_reads(const struct core_engine *engine);
 void engine_release_held(struct core_engine *engine);
+/* The digest that came with a request: CHECKSUM_BYTES_MAX bytes of room. */
+uint8_t *engine_digest_of(const struct request *request);
 
 /* facts.c */
 void facts_done(struct core_engine *engine, uint64_t token, int32_t result); /* token 0: nothing */

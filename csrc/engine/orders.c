@@ -159,12 +159,27 @@ static void bitmap_send(struct core_engine *engine, const struct order *order)
 
 static void start_resync(struct core_engine *engine, const struct order *order)
 {
-    resync_start(engine, order->a != 0);
+    resync_start(engine, (enum core_resync)order->a);
 }
 
 static void stop_resync(struct core_engine *engine, const struct order *order)
 {
     resync_stop(engine, order->token);
+}
+
+static void start_verify(struct core_engine *engine, const struct order *order)
+{
+    verify_start(engine, order->a != 0, order->sector, order->sectors);
+}
+
+static void until_verify(struct core_engine *engine, const struct order *order)
+{
+    verify_until(engine, order->sector);
+}
+
+static void stop_verify(struct core_engine *engine, const struct order *order)
+{
+    verify_stop(engine, order->token);
 }
 
 static void open_export(struct core_engine *engine, const struct order *order)
@@ -209,6 +224,9 @@ static const order_handler handlers[] = {
     [ORDER_RESYNC_START] = start_resync,
     [ORDER_RESYNC_RATE] = set_resync_rate,
     [ORDER_RESYNC_STOP] = stop_resync,
+    [ORDER_VERIFY_START] = start_verify,
+    [ORDER_VERIFY_UNTIL] = until_verify,
+    [ORDER_VERIFY_STOP] = stop_verify,
     [ORDER_EXPORT_OPEN] = open_export,
     [ORDER_EXPORT_CLIENT] = add_client,
     [ORDER_EXPORT_CLOSE] = close_export,

@@ -105,7 +105,8 @@ struct request *request_find(struct request_table *table, uint64_t block_id)
 static bool is_peers(const struct request *request)
 {
     return request->kind == PEER_WRITE || request->kind == PEER_ZERO || request->kind == PEER_READ ||
-           request->kind == RESYNC_READ || request->kind == RESYNC_FETCH;
+           request->kind == RESYNC_READ || request->kind == RESYNC_FETCH || request->kind == VERIFY_BLOCK ||
+           request->kind == VERIFY_READ;
 }
 
 void request_end(struct request *request)
@@ -162,6 +163,8 @@ void request_continue(struct request *request)
     case PEER_READ:
     case RESYNC_READ:
     case RESYNC_FETCH:
+    case VERIFY_BLOCK:
+    case VERIFY_READ:
         assert(!"these wait for their place alone");
     }
 }
@@ -193,7 +196,15 @@ void request_leg_done(struct request *request, enum request_leg leg, int32_t res
         break;
     case RESYNC_FETCH:
         request->result = result;
-        resync_write_done(request);
+        resync_fetch_done(request);
+        break;
+    case VERIFY_BLOCK:
+        request->result = result;
+        verify_block_read(request);
+        break;
+    case VERIFY_READ:
+        request->result = result;
+        verify_read_done(request);
         break;
     }
 }

@@ -24,9 +24,11 @@ enum request_kind {
     REQUEST_ZERO, /* TRIM and WRITE_ZEROES: both leave zeroes, so that both replicas hold the same */
     PEER_WRITE,
     PEER_ZERO,
-    PEER_READ,   /* DATA_REQUEST */
-    RESYNC_READ, /* source */
-    RESYNC_FETCH /* target */
+    PEER_READ,    /* DATA_REQUEST */
+    RESYNC_READ,  /* source */
+    RESYNC_FETCH, /* target */
+    VERIFY_BLOCK, /* source: from the question to the comparison */
+    VERIFY_READ   /* target */
 };
 
 enum request_leg {
@@ -48,17 +50,18 @@ enum request_flag {
     REQUEST_ANSWERED = 128, /* a read for the peer: its reply is queued */
     REQUEST_LOCAL_FAILED = 256,
     REQUEST_PEER_FAILED = 512,
-    REQUEST_ABANDONED = 1024, /* its connection is gone: no answer */
-    REQUEST_UNTOLD = 2048,    /* given up by the peer while the gate was closed: answered when it opens */
-    REQUEST_TRACKED = 4096,   /* a peer's write that the peer itself lacks: its bits are set */
-    REQUEST_HANGING = 8192,   /* given up, and the disk has it still: hanging.h */
-    REQUEST_OVER = 16384      /* ended but for that */
+    REQUEST_ABANDONED = 1024,  /* its connection is gone: no answer */
+    REQUEST_UNTOLD = 2048,     /* given up by the peer while the gate was closed: answered when it opens */
+    REQUEST_TRACKED = 4096,    /* a peer's write that the peer itself lacks: its bits are set */
+    REQUEST_HANGING = 8192,    /* given up, and the disk has it still: hanging.h */
+    REQUEST_OVER = 16384,      /* ended but for that */
+    REQUEST_HAS_DIGEST = 32768 /* RESYNC_READ: the target has sent the digest of what it has */
 };
 
 struct request {
     struct io_op io;
     struct place place;
-    struct place write_place; /* RESYNC_FETCH: from the reply on */
+    struct place write_place; /* RESYNC_FETCH, VERIFY_BLOCK: from the reply on */
     struct core_engine *engine;
     struct request *next; /* in the free list or in one queue of those that wait */
     uint64_t sector;

@@ -11,6 +11,8 @@
 #define PACKET_BIO_BYTES_MAX (1u << 20)       /* DRBD_MAX_BIO_SIZE */
 #define PACKET_BITMAP_BYTES_MAX (4096u - 16u) /* DRBD_SOCKET_BUFFER_SIZE less the header */
 #define PACKET_ID_SYNCER UINT64_MAX           /* block_id of everything that resync sends */
+#define PACKET_ID_IN_SYNC 4711u               /* block_id of OV_RESULT */
+#define PACKET_ID_OUT_OF_SYNC 4712u
 
 enum packet_command {
     P_DATA = 0x00,
@@ -30,6 +32,10 @@ enum packet_command {
     P_NEG_DREPLY = 0x1a,
     P_NEG_RS_DREPLY = 0x1b,
     P_BARRIER_ACK = 0x1c,
+    P_OV_REQUEST = 0x1e,
+    P_OV_REPLY = 0x1f,
+    P_OV_RESULT = 0x20,
+    P_CSUM_RS_REQUEST = 0x21,
     P_RS_IS_IN_SYNC = 0x22,
     P_COMPRESSED_BITMAP = 0x24,
     P_OUT_OF_SYNC = 0x28,
@@ -63,7 +69,7 @@ struct packet_header {
     uint32_t pad;    /* 0 */
 } __attribute__((packed));
 
-/* P_DATA, P_DATA_REPLY, P_RS_DATA_REPLY: payload follows. */
+/* P_DATA, P_DATA_REPLY, P_RS_DATA_REPLY: with data-integrity-alg the digest of the payload follows; the payload. */
 struct packet_data {
     uint64_t sector;
     uint64_t block_id;
@@ -85,7 +91,7 @@ struct packet_block_ack {
     uint32_t sequence;
 } __attribute__((packed));
 
-/* P_DATA_REQUEST, P_RS_DATA_REQUEST */
+/* P_DATA_REQUEST, P_RS_DATA_REQUEST, P_OV_REQUEST; in P_CSUM_RS_REQUEST and P_OV_REPLY a digest follows. */
 struct packet_block_request {
     uint64_t sector;
     uint64_t block_id;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checksum.h"
 #include "engine.h"
 
 #define DATA_INBOX_BYTES (256u << 10)
@@ -46,13 +47,23 @@ void peer_fini(struct core_engine *engine)
     free(peer->epochs);
 }
 
+static bool digests_known(const struct core_engine *engine, const struct core_peer *config)
+{
+    return checksum_is_known(engine->checksums, config->verify_alg) &&
+           checksum_is_known(engine->checksums, config->csums_alg) &&
+           checksum_is_known(engine->checksums, config->integrity_alg);
+}
+
 void peer_connect(struct core_engine *engine, uint64_t token, const struct core_peer *config)
 {
     struct peer *peer = &engine->peer;
-    if (peer->state != PEER_NONE) {
+    int rc = peer->state == PEER_NONE ? 0 : -EISCONN;
+    if (rc == 0 && !digests_known(engine, config))
+        rc = -EOPNOTSUPP;
+    if (rc < 0) {
         io_close(engine->io, config->data_fd);
         io_close(engine->io, config->meta_fd);
-        facts_done(engine, token, -EISCONN);
+        facts_done(engine, token, rc);
         return;
     }
     peer->config = *config;
@@ -112,6 +123,7 @@ static void abandon(struct core_engine *engine)
             break;
         case PEER_READ:
         case RESYNC_READ:
+        case VERIFY_READ:
             request->flags |= REQUEST_ABANDONED;
             break;
         case REQUEST_READ:
@@ -121,6 +133,7 @@ static void abandon(struct core_engine *engine)
             }
             break;
         case RESYNC_FETCH: /* resync_peer_lost */
+        case VERIFY_BLOCK: /* verify_peer_lost */
         case REQUEST_WRITE:
         case REQUEST_ZERO:
             break;
@@ -146,6 +159,7 @@ void peer_check_closed(struct peer *peer)
     outbox_drop(&peer->meta_out);
     bitmap_exchange_drop(engine);
     resync_peer_lost(engine);
+    verify_peer_lost(engine);
     if (torn != NULL && torn->kind == PEER_WRITE)
         request_end(torn);
     peer->data_in.fd = peer->meta_in.fd = -1;
@@ -233,6 +247,9 @@ static uint64_t stuck_ns(const struct core_engine *engine)
     if (since != 0)
         deadline = earlier(deadline, since + limit);
     since = transfer_log_barrier_since_ns(&peer->log);
+    if (since != 0)
+        deadline = earlier(deadline, since + limit);
+    since = verify_waits_since_ns(engine); /* an application's write may be waiting for the block under verify */
     if (since != 0)
         deadline = earlier(deadline, since + limit);
     if (peer->data_out.sending_since_ns != 0)

@@ -87,6 +87,9 @@ void peer_send_block(struct peer *peer, uint16_t command,
                      struct request *request); /* DATA_REPLY, RS_DATA_REPLY with its payload */
 void peer_send_block_request(struct peer *peer, uint16_t command, uint64_t sector, uint64_t block_id,
                              uint32_t size_bytes);
+/* CSUM_RS_REQUEST, OV_REPLY */
+void peer_send_digest(struct peer *peer, uint16_t command, const struct request *request, const uint8_t *digest,
+                      uint32_t digest_bytes);
 void peer_send_ack(struct peer *peer, uint16_t command, const struct request *request);
 void peer_send_barrier(struct peer *peer, uint32_t number);
 void peer_send_out_of_sync(struct peer *peer, uint64_t sector, uint64_t sectors);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "bitmap.h"
+#include "checksum.h"
 #include "container.h"
 #include "engine.h"
 
@@ -94,6 +95,8 @@ static void payload_complete(struct peer *peer, struct request *request)
     case PEER_ZERO:
     case PEER_READ:
     case RESYNC_READ:
+    case VERIFY_BLOCK:
+    case VERIFY_READ:
         assert(!"no payload arrives for these");
     }
 }
@@ -190,7 +193,7 @@ static int on_rs_data_reply(struct peer *peer, const struct arrival *arrival)
     if (place == NULL || bytes % 512 != 0)
         return -EPROTO;
     struct request *request = CONTAINER_OF(place, struct request, place);
-    if ((request->legs & LEG_ACK) == 0)
+    if (request->kind != RESYNC_FETCH || (request->legs & LEG_ACK) == 0)
         return -EPROTO; /* not asked for yet, or answered already */
     if (!can_answer(peer))
         return STALL;
@@ -230,6 +233,77 @@ static int on_block_request(struct peer *peer, const struct arrival *arrival)
         else
             request_leg_done(request, LEG_LOCAL, -EIO);
     }
+    return 0;
+}
+
+/* Is this the answer that a block under verify waits for?  NULL: not any more, or it never was. */
+static struct request *find_verified(const struct core_engine *engine, const struct packet_block_request *answer)
+{
+    struct place *place =
+        ordering_find_fetch(&engine->ordering, be64toh(answer->sector), be32toh(answer->size_bytes) >> 9);
+    struct request *request = place != NULL ? CONTAINER_OF(place, struct request, place) : NULL;
+    return request != NULL && request->kind == VERIFY_BLOCK && (request->legs & LEG_ACK) != 0 ? request : NULL;
+}
+
+static int on_ov_reply(struct peer *peer, const struct arrival *arrival)
+{
+    struct core_engine *engine = peer->engine;
+    uint8_t packet[sizeof(struct packet_block_request) + CHECKSUM_BYTES_MAX];
+    struct packet_block_request answer;
+    uint32_t digest_bytes = checksum_bytes(peer->config.verify_alg);
+    if (!engine->verify.seen || digest_bytes == 0 || arrival->length != sizeof answer + digest_bytes)
+        return -EPROTO;
+    if (!fixed_part(peer, packet, arrival->length))
+        return WAIT;
+    if (!can_answer(peer))
+        return STALL;
+    memcpy(&answer, packet, sizeof answer);
+    consume(peer, arrival->length);
+    struct request *request = find_verified(engine, &answer);
+    if (request == NULL)
+        return 0; /* the verify was stopped meanwhile */
+    memcpy(engine_digest_of(request), packet + sizeof answer, digest_bytes);
+    verify_reply_arrived(request);
+    return 0;
+}
+
+static void refuse_verify(struct peer *peer, const struct packet_block_request *wanted)
+{
+    struct packet_block_ack ack = {.sector = wanted->sector,
+                                   .block_id = wanted->block_id,
+                                   .size_bytes = wanted->size_bytes,
+                                   .sequence = htobe32(++peer->sequence)};
+    peer_send(&peer->meta_out, P_NEG_RS_DREPLY, &ack, sizeof ack);
+}
+
+static int on_ov_request(struct peer *peer, const struct arrival *arrival)
+{
+    struct core_engine *engine = peer->engine;
+    struct packet_block_request wanted;
+    if (arrival->length != sizeof wanted || !engine->verify.seen)
+        return -EPROTO;
+    if (!fixed_part(peer, &wanted, sizeof wanted))
+        return WAIT;
+    uint64_t sector = be64toh(wanted.sector);
+    uint32_t size_bytes = be32toh(wanted.size_bytes);
+    if (size_bytes > PACKET_BIO_BYTES_MAX || !range_ok(engine, sector, size_bytes))
+        return -EPROTO;
+    if (!outbox_has_room(&peer->data_out) || !can_answer(peer))
+        return STALL;
+    if ((peer->accept & CORE_ACCEPT_VERIFY) == 0 || !engine->verify.active) {
+        refuse_verify(peer, &wanted); /* stopped on our side, and the source does not know yet */
+        consume(peer, sizeof wanted);
+        return 0;
+    }
+    /* Half of the slots at most: applications' requests need them, too. */
+    struct request *request = engine->verify.in_flight < engine->requests.count / 2
+                                  ? take(peer, VERIFY_READ, sector, size_bytes, true)
+                                  : NULL;
+    if (request == NULL)
+        return STALL;
+    request->block_id = wanted.block_id;
+    consume(peer, sizeof wanted);
+    verify_read_begin(request);
     return 0;
 }
 
@@ -304,6 +378,10 @@ static int on_packet(struct peer *peer, const struct arrival *arrival)
     case P_DATA_REQUEST:
     case P_RS_DATA_REQUEST:
         return on_block_request(peer, arrival);
+    case P_OV_REQUEST:
+        return on_ov_request(peer, arrival);
+    case P_OV_REPLY:
+        return on_ov_reply(peer, arrival);
     case P_BARRIER:
         return on_barrier(peer, arrival);
     case P_OUT_OF_SYNC:

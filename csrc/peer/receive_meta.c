@@ -68,6 +68,17 @@ static int on_neg_dreply(struct peer *peer, const struct packet_block_ack *ack)
     return 0;
 }
 
+static int on_ov_result(struct peer *peer, const struct packet_block_ack *ack)
+{
+    struct core_engine *engine = peer->engine;
+    uint64_t sector = be64toh(ack->sector);
+    uint32_t size_bytes = be32toh(ack->size_bytes);
+    if (!engine->verify.seen || !is_whole_range(engine, sector, size_bytes))
+        return -EPROTO;
+    verify_result_received(engine, sector, size_bytes >> 9, be64toh(ack->block_id) != PACKET_ID_OUT_OF_SYNC);
+    return 0;
+}
+
 /* An ack of the right size arrived; 0 or -EPROTO. */
 static int on_block_ack(struct peer *peer, uint16_t command, const uint8_t *payload)
 {
@@ -86,6 +97,8 @@ static int on_block_ack(struct peer *peer, uint16_t command, const uint8_t *payl
     case P_RS_CANCEL:
         resync_fetch_refused(peer->engine, be64toh(ack.sector), be32toh(ack.size_bytes) >> 9, command == P_RS_CANCEL);
         return 0;
+    case P_OV_RESULT:
+        return on_ov_result(peer, &ack);
     default:
         return -EPROTO;
     }
@@ -94,7 +107,7 @@ static int on_block_ack(struct peer *peer, uint16_t command, const uint8_t *payl
 static bool is_block_ack(uint16_t command)
 {
     return (command >= P_RECV_ACK && command <= P_RS_WRITE_ACK) ||
-           (command >= P_NEG_ACK && command <= P_NEG_RS_DREPLY) || command == P_RS_CANCEL;
+           (command >= P_NEG_ACK && command <= P_NEG_RS_DREPLY) || command == P_RS_CANCEL || command == P_OV_RESULT;
 }
 
 static int on_packet(struct peer *peer, const struct packet_header *header, const uint8_t *payload)

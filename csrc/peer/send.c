@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "checksum.h"
 #include "engine.h"
 
 static struct packet_header header_for(uint16_t command, uint32_t length_bytes)
@@ -93,6 +94,18 @@ void peer_send_block_request(struct peer *peer, uint16_t command, uint64_t secto
     struct packet_block_request packet = {
         .sector = htobe64(sector), .block_id = block_id, .size_bytes = htobe32(size_bytes)};
     peer_send(&peer->data_out, command, &packet, sizeof packet);
+}
+
+void peer_send_digest(struct peer *peer, uint16_t command, const struct request *request, const uint8_t *digest,
+                      uint32_t digest_bytes)
+{
+    uint8_t packet[sizeof(struct packet_block_request) + CHECKSUM_BYTES_MAX];
+    struct packet_block_request fixed = {.sector = htobe64(request->sector),
+                                         .block_id = request->block_id,
+                                         .size_bytes = htobe32(request->sectors << 9)};
+    memcpy(packet, &fixed, sizeof fixed);
+    memcpy(packet + sizeof fixed, digest, digest_bytes);
+    peer_send(&peer->data_out, command, packet, (uint32_t)sizeof fixed + digest_bytes);
 }
 
 void peer_send_read(struct peer *peer, struct request *request)

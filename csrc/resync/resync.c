@@ -10,21 +10,44 @@
 
 #define WINDOW_SECTORS_DEFAULT 8192u /* 4 MiB */
 
-void resync_start(struct core_engine *engine, bool target)
+void resync_pace_begin(struct core_engine *engine)
 {
     struct resync *resync = &engine->resync;
-    resync->active = true;
-    resync->target = target;
-    resync->finishing = false;
-    resync->cursor_bit = 0;
-    resync->failed_bits = 0;
-    resync->cleared_this_pass = 0;
-    resync->draining = resync->in_flight > 0;
     resync->budget_sectors = 0;
     resync->budget_ns = resync->saved_ns = io_now_ns(engine->io);
     if (resync->window_sectors == 0)
         resync->window_sectors = WINDOW_SECTORS_DEFAULT;
     engine->counters.resync_sectors = 0;
+}
+
+void resync_pace_refill(struct core_engine *engine)
+{
+    struct resync *resync = &engine->resync;
+    uint64_t now = io_now_ns(engine->io);
+    uint64_t elapsed = now - resync->budget_ns;
+    if (elapsed < RESYNC_REFILL_NS)
+        return;
+    if (elapsed > 10 * RESYNC_REFILL_NS)
+        elapsed = 10 * RESYNC_REFILL_NS; /* a long pause is not caught up with */
+    int64_t more = (int64_t)(resync->rate_kib_s * 2ull * elapsed / 1000000000ull);
+    if (more == 0)
+        return;
+    /* What was not used is lost, what was used too much is owed. */
+    resync->budget_sectors = resync->budget_sectors < 0 ? resync->budget_sectors + more : more;
+    resync->budget_ns = now;
+}
+
+void resync_start(struct core_engine *engine, enum core_resync end)
+{
+    struct resync *resync = &engine->resync;
+    resync->active = true;
+    resync->target = end != CORE_RESYNC_SOURCE;
+    resync->finishing = false;
+    resync->cursor_bit = 0;
+    resync->failed_bits = 0;
+    resync->cleared_this_pass = 0;
+    resync->draining = resync->in_flight > 0;
+    resync_pace_begin(engine);
 }
 
 /* Asked for, and no reply yet: it may lie behind the packet for whose sake the resync stops. */
@@ -102,7 +125,7 @@ static void saved(struct core_engine *engine, int32_t result)
     engine->resync.saved_ns = io_now_ns(engine->io);
 }
 
-static void save_progress(struct core_engine *engine)
+void resync_save_progress(struct core_engine *engine)
 {
     struct resync *resync = &engine->resync;
     if (io_now_ns(engine->io) - resync->saved_ns < RESYNC_SAVE_NS || resync->finishing)
@@ -116,7 +139,7 @@ void resync_pump(struct core_engine *engine)
     struct resync *resync = &engine->resync;
     if (!resync->active || engine->disk.bitmap == NULL || !peer_is_up(&engine->peer))
         return;
-    save_progress(engine);
+    resync_save_progress(engine);
     /* What was asked for before a pause comes first: a block asked for twice would get its second reply while the first
      * is being written. */
     resync->draining = resync->draining && resync->in_flight > 0;
@@ -124,15 +147,39 @@ void resync_pump(struct core_engine *engine)
         resync_target_pump(engine);
 }
 
+uint64_t resync_pace_deadline_ns(const struct core_engine *engine, bool asks)
+{
+    const struct resync *resync = &engine->resync;
+    uint64_t deadline = resync->saved_ns + RESYNC_SAVE_NS;
+    if (asks && resync->rate_kib_s != 0) {
+        uint64_t refill = resync->budget_ns + RESYNC_REFILL_NS;
+        deadline = refill < deadline ? refill : deadline;
+    }
+    return deadline;
+}
+
 uint64_t resync_deadline_ns(const struct core_engine *engine)
 {
     const struct resync *resync = &engine->resync;
     if (!resync->active)
         return UINT64_MAX;
-    uint64_t deadline = resync->saved_ns + RESYNC_SAVE_NS;
-    if (resync->target && resync->rate_kib_s != 0 && !resync->finishing) {
-        uint64_t refill = resync->budget_ns + RESYNC_REFILL_NS;
-        deadline = refill < deadline ? refill : deadline;
+    return resync_pace_deadline_ns(engine, resync->target && !resync->finishing);
+}
+
+struct request *resync_request_new(struct core_engine *engine, enum request_kind kind, uint64_t sector,
+                                   uint32_t sectors)
+{
+    uint32_t bytes = sectors << 9;
+    void *buffer = pool_get(engine->pool, bytes);
+    struct request *request = buffer != NULL ? request_new(engine, kind, sector, sectors) : NULL;
+    if (request == NULL) {
+        if (buffer != NULL)
+            pool_put(engine->pool, buffer, bytes);
+        return NULL;
     }
-    return deadline;
+    request->buffer = buffer;
+    request->length_bytes = bytes;
+    request->block_id = PACKET_ID_SYNCER;
+    engine->peer.pages_held += (bytes + 4095u) / 4096u;
+    return request;
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core.h"
 #include "io.h"
 #include "request.h"
 
@@ -37,7 +38,7 @@ struct resync {
     uint64_t saved_ns;
 };
 
-void resync_start(struct core_engine *engine, bool target);
+void resync_start(struct core_engine *engine, enum core_resync end);
 void resync_stop(struct core_engine *engine, uint64_t token);
 void resync_pump(struct core_engine *engine);
 uint64_t resync_deadline_ns(const struct core_engine *engine);
@@ -46,11 +47,20 @@ void resync_in_sync(struct core_engine *engine, uint64_t sector, uint64_t sector
 
 void resync_request_over(struct request *request); /* leaves the window, and ends */
 
+/* Shared with the verify: its pace and its requests are a resync's. */
+void resync_pace_begin(struct core_engine *engine);
+void resync_pace_refill(struct core_engine *engine);
+uint64_t resync_pace_deadline_ns(const struct core_engine *engine, bool asks); /* asks: keeps to a rate */
+void resync_save_progress(struct core_engine *engine);
+/* With a buffer: a reply always finds its place.  NULL: no slot or no memory now. */
+struct request *resync_request_new(struct core_engine *engine, enum request_kind kind, uint64_t sector,
+                                   uint32_t sectors);
+
 /* target */
 void resync_target_pump(struct core_engine *engine);
 void resync_fetch_arrived(struct request *request); /* its payload is complete */
 void resync_fetch_refused(struct core_engine *engine, uint64_t sector, uint32_t sectors, bool try_again);
-void resync_write_done(struct request *request);
+void resync_fetch_done(struct request *request); /* its block is read or written */
 /* source */
 void resync_read_begin(struct request *request);
 void resync_read_done(struct request *request);

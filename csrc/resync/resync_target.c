@@ -23,7 +23,6 @@ static void ask(struct request *request)
         return;
     }
     request->legs = LEG_ACK;
-    request->block_id = PACKET_ID_SYNCER;
     peer_send_block_request(&engine->peer, P_RS_DATA_REQUEST, request->sector, PACKET_ID_SYNCER, request->sectors << 9);
 }
 
@@ -32,30 +31,13 @@ static void place_free(struct place *place)
     ask(CONTAINER_OF(place, struct request, place));
 }
 
-/* Memory first: a reply always finds its buffer. */
-static struct request *fetch_new(struct core_engine *engine, uint64_t sector, uint32_t sectors)
-{
-    uint32_t bytes = sectors << 9;
-    void *buffer = pool_get(engine->pool, bytes);
-    struct request *request = buffer != NULL ? request_new(engine, RESYNC_FETCH, sector, sectors) : NULL;
-    if (request == NULL) {
-        if (buffer != NULL)
-            pool_put(engine->pool, buffer, bytes);
-        return NULL;
-    }
-    request->buffer = buffer;
-    request->length_bytes = bytes;
-    engine->peer.pages_held += (bytes + 4095u) / 4096u;
-    return request;
-}
-
 static bool fetch(struct core_engine *engine, uint64_t bit, uint64_t bits)
 {
     uint64_t sector = bit * SECTORS_PER_BIT;
     uint64_t sectors = bits * SECTORS_PER_BIT;
     if (sectors > engine->disk.size_sectors - sector)
         sectors = engine->disk.size_sectors - sector;
-    struct request *request = fetch_new(engine, sector, (uint32_t)sectors);
+    struct request *request = resync_request_new(engine, RESYNC_FETCH, sector, (uint32_t)sectors);
     if (request == NULL)
         return false;
     engine->resync.in_flight++;
@@ -65,23 +47,6 @@ static bool fetch(struct core_engine *engine, uint64_t bit, uint64_t bits)
     if (ordering_enter(&engine->ordering, &request->place, ORDER_RS_FETCH, sector, sectors))
         ask(request);
     return true;
-}
-
-static void refill_budget(struct core_engine *engine)
-{
-    struct resync *resync = &engine->resync;
-    uint64_t now = io_now_ns(engine->io);
-    uint64_t elapsed = now - resync->budget_ns;
-    if (elapsed < RESYNC_REFILL_NS)
-        return;
-    if (elapsed > 10 * RESYNC_REFILL_NS)
-        elapsed = 10 * RESYNC_REFILL_NS; /* a long pause is not caught up with */
-    int64_t more = (int64_t)(resync->rate_kib_s * 2ull * elapsed / 1000000000ull);
-    if (more == 0)
-        return;
-    /* What was not used is lost, what was used too much is owed. */
-    resync->budget_sectors = resync->budget_sectors < 0 ? resync->budget_sectors + more : more;
-    resync->budget_ns = now;
 }
 
 static void finished(struct core_engine *engine, int32_t result)
@@ -128,7 +93,7 @@ void resync_target_pump(struct core_engine *engine)
     struct resync *resync = &engine->resync;
     if (resync->finishing)
         return;
-    refill_budget(engine);
+    resync_pace_refill(engine);
     while (resync->in_flight_sectors < resync->window_sectors && outbox_has_room(&engine->peer.data_out)) {
         if (resync->rate_kib_s != 0 && resync->budget_sectors <= 0)
             return;
@@ -152,7 +117,7 @@ static void write_place_free(struct place *place)
     struct core_engine *engine = request->engine;
     if (!disk_is_usable(&engine->disk)) {
         request->result = -EIO;
-        resync_write_done(request);
+        resync_fetch_done(request);
         return;
     }
     request->legs = LEG_LOCAL;
@@ -168,7 +133,7 @@ void resync_fetch_arrived(struct request *request)
         write_place_free(&request->write_place);
 }
 
-void resync_write_done(struct request *request)
+void resync_fetch_done(struct request *request)
 {
     struct core_engine *engine = request->engine;
     bool answer = (request->flags & REQUEST_ABANDONED) == 0 && peer_is_up(&engine->peer);
@@ -192,6 +157,10 @@ void resync_fetch_refused(struct core_engine *engine, uint64_t sector, uint32_t 
     struct request *request = CONTAINER_OF(place, struct request, place);
     if ((request->legs & LEG_ACK) == 0)
         return;
+    if (request->kind == VERIFY_BLOCK) {
+        verify_refused(request);
+        return;
+    }
     request->legs = 0;
     if (!try_again)
         engine->resync.failed_bits += (sectors + SECTORS_PER_BIT - 1) / SECTORS_PER_BIT;

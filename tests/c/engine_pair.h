@@ -142,7 +142,9 @@ static inline void node_join(struct node *node, int data_fd, int meta_fd)
                              .timeout_ms = 6000,
                              .ko_count = 1,
                              .max_epoch_size = 2048,
-                             .max_buffers = 2048};
+                             .max_buffers = 2048,
+                             .verify_alg = CORE_DIGEST_CRC32C,
+                             .csums_alg = CORE_DIGEST_SHA1};
     check(core_peer_connect(node->engine, ++node->token, &peer) == 0);
     check(node_done(node) == 0);
 }

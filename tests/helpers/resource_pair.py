@@ -7,54 +7,28 @@ not told to accept is an error of the rules and raises `NotAcceptedError`.
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
+from helpers.resource_parts import Disk, Item
 from pydrbd.model import effects, events
 from pydrbd.model.commands import Socket
 from pydrbd.model.effects import Effect, Gate, Reads, Replication
 from pydrbd.model.events import Event, Lost
-from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.model.generation import MdFlag
 from pydrbd.state.machine import step
-from pydrbd.state.node_state import NO_MD_FLAGS, NodeState, Options
+from pydrbd.state.node_state import NodeState, Options
 from pydrbd.wire import Agreed, decode, pack
 
-WRITES, READS, RESYNC, BITMAP, OUT_OF_SYNC = 1, 2, 4, 8, 16
+WRITES, READS, RESYNC, BITMAP, OUT_OF_SYNC, VERIFY = 1, 2, 4, 8, 16, 32
 AGREED = Agreed(101, 15)
 SECTORS_PER_BLOCK = 8
 
 
 class NotAcceptedError(AssertionError):
     """The peer sent what the rules had not told the engine to accept."""
-
-
-@dataclass
-class Item:
-    """Something on a stream: a control packet (number and payload) or a hot packet of the model (block and value)."""
-
-    kind: str
-    command: int = 0
-    payload: bytes = b""
-    block: int = 0
-    value: int = 0
-    bits: frozenset[int] = frozenset()
-
-
-@dataclass
-class Disk:
-    """What survives a crash."""
-
-    sectors: int
-    blocks: list[int]
-    ids: GenerationIds = field(default_factory=GenerationIds)
-    flags: MdFlag = NO_MD_FLAGS
-    agreed_sectors: int = 0
-    bits: set[int] = field(default_factory=set)
-    """The bitmap on disk."""
-    hot: set[int] = field(default_factory=set)
-    """What the activity log names: written as Primary since the disk was attached."""
 
 
 class Node:
@@ -87,6 +61,8 @@ class Node:
         self.listening = False
         self.exited = False
         self.resync: str = ""
+        self.verifying: list[int] = []
+        self.found = 0
         self.reading = True
         self.in_link = False
         self.lost = False
@@ -250,11 +226,33 @@ class Node:
                     self._ask_for_blocks()
             case effects.StopResync():
                 self.resync = ""
+            case effects.StartVerify(source=source, start_sector=start, stop_sector=stop):
+                end = self.state.size_sectors if stop is None else stop
+                self.verifying, self.found = list(range(start // SECTORS_PER_BLOCK, end // SECTORS_PER_BLOCK)), 0
+                self.data_out += [Item("ov-request", block=block) for block in self.verifying if source]
+            case effects.StopVerify():
+                self.end_verify(errno.ECANCELED)
             case _:
                 raise AssertionError(f"no model of {effect}")
 
+    def end_verify(self, error: int = 0) -> None:
+        """Say how far a verify came."""
+        position = min(self.verifying, default=self.state.total_bits) * SECTORS_PER_BLOCK
+        self.post(events.VerifyDone(self.found, position, error, len(self.bits), next(self.uuids)))
+        self.verifying = []
+
+    def _compared(self, item: Item, *, equal: bool) -> None:
+        if item.block in self.verifying:
+            self.verifying.remove(item.block)
+            self.bits |= set() if equal else {item.block}
+            self.found += not equal
+            if not self.verifying:
+                self.end_verify()
+
     def _peer_lost(self, reason: Lost) -> events.PeerLost:
         self.lost = True
+        if self.verifying:
+            self.end_verify(errno.ECANCELED)
         return events.PeerLost(reason, len(self.unacked), len(self.unstable), next(self.uuids))
 
     def lose(self, reason: Lost) -> None:
@@ -360,6 +358,15 @@ class Node:
 
     def _receive_resync(self, item: Item) -> None:
         match item.kind:
+            case "ov-request":
+                self._need(VERIFY, item)
+                self.data_out.append(Item("ov-reply", block=item.block, value=self.disk.blocks[item.block]))
+            case "ov-reply":
+                equal = item.value == self.disk.blocks[item.block]
+                self.meta_out.append(Item("ov-result", block=item.block, value=equal))
+                self._compared(item, equal=equal)
+            case "ov-result":
+                self._compared(item, equal=bool(item.value))
             case "rs-request":
                 self._need(RESYNC, item)
                 reply = Item("rs-reply", block=item.block, value=self.disk.blocks[item.block])

@@ -8,6 +8,17 @@ from pydrbd.cli.context import Context
 from pydrbd.cli.each import order, resource_argument
 from pydrbd.cli.look_up import look_up
 
+_BYTES = {"S": 512, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def sectors(text: str) -> int:
+    """Return a place on the device as `drbdsetup` takes it: sectors of 512 bytes, or a number of K, M, G, T (bytes)."""
+    unit = text[-1:].upper()
+    digits = text[:-1] if unit in _BYTES else text
+    if not (digits.isascii() and digits.isdecimal()):
+        raise click.BadParameter(f"{text!r} is no number of sectors (or of K, M, G, T)")
+    return int(digits) * _BYTES.get(unit, 512) // 512
+
 
 @click.command()
 @resource_argument
@@ -23,6 +34,19 @@ def invalidate(context: Context, resource: str) -> None:
 def invalidate_remote(context: Context, resource: str) -> None:
     """Throw the peer's data away and send it ours."""
     order(context, resource, "invalidate-remote")
+
+
+@click.command()
+@click.option("-s", "--start", metavar="SECTOR", type=sectors, help="Else where the last one was interrupted.")
+@click.option("-S", "--stop", metavar="SECTOR", type=sectors, help="End there, or at once; one that runs, too.")
+@click.option("--repair", is_flag=True, help="Copy what differs, from the primary, or from here if there is none.")
+@resource_argument
+@click.pass_obj
+def verify(context: Context, resource: str, start: int | None, stop: int | None, repair: bool) -> None:
+    """Compare both disks, while they are in use; what differs is marked out of sync."""
+    given = {"start_sector": start, "stop_sector": stop}
+    numbers = {name: sector for name, sector in given.items() if sector is not None}
+    order(context, resource, "verify", repair=repair, **numbers)
 
 
 @click.command()
@@ -102,6 +126,7 @@ def dstate(context: Context, resource: str) -> None:
 COMMANDS: list[click.Command] = [
     invalidate,
     invalidate_remote,
+    verify,
     outdate,
     new_current_uuid,
     pause_sync,

@@ -16,6 +16,7 @@ MODULES = {
     "disk_verbs": (
         "invalidate",
         "invalidate-remote",
+        "verify",
         "outdate",
         "new-current-uuid",
         "pause-sync",

@@ -25,9 +25,28 @@ from pydrbd.core.facts import Fact, FactType
 
 log = logging.getLogger(__name__)
 
+NO_SECTOR = (1 << 64) - 1
+"""Behind the end of any device."""
 _RETRY_S = 0.001
 """A full ring is looked at again after this long even when no fact arrives: the engine takes orders without saying so.
 """
+
+
+class Digest(IntEnum):
+    """`enum core_digest`: verify-alg, csums-alg, data-integrity-alg."""
+
+    NONE = 0
+    CRC32C = 1
+    MD5 = 2
+    SHA1 = 3
+    SHA256 = 4
+    SHA384 = 5
+    SHA512 = 6
+
+    @classmethod
+    def named(cls, name: str | None) -> Digest:
+        """Return the digest that the configuration names; NONE for none."""
+        return cls[name.upper()] if name else cls.NONE
 
 
 class Io(IntEnum):
@@ -82,6 +101,9 @@ class Peer:
     ko_count: int
     max_epoch_size: int
     max_buffers: int
+    verify_alg: int = Digest.NONE
+    csums_alg: int = Digest.NONE
+    integrity_alg: int = Digest.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +118,7 @@ class Counters:
     bm_writes: int = 0
     application_requests: int = 0
     resync_sectors: int = 0
+    resync_same_sectors: int = 0
     out_of_sync_bits: int = 0
     upper_pending: int = 0
     lower_pending: int = 0
@@ -104,6 +127,7 @@ class Counters:
     unstable: int = 0
     clients: int = 0
     resync_in_flight_sectors: int = 0
+    verify_left_sectors: int = 0
     turns: int = 0
     enters: int = 0
 
@@ -280,6 +304,19 @@ class Engine:
     async def resync_stop(self) -> None:
         """Ask for no more; returns when no resync write is in flight."""
         await self._order("resync stop", lambda token: self._lib.core_resync_stop(self._engine, token))
+
+    def verify_start(self, *, source: bool, start_sector: int = 0, stop_sector: int | None = None) -> None:
+        """Begin: as source ask and compare, up to `stop_sector` (None: the end), as target answer."""
+        stop = NO_SECTOR if stop_sector is None else stop_sector
+        self._submit("verify", lambda: self._lib.core_verify_start(self._engine, int(source), start_sector, stop))
+
+    def verify_until(self, stop_sector: int) -> None:
+        """As source: end there, or at once."""
+        self._submit("verify end", lambda: self._lib.core_verify_until(self._engine, stop_sector))
+
+    async def verify_stop(self) -> None:
+        """Compare no more; returns when no block is in flight."""
+        await self._order("verify stop", lambda token: self._lib.core_verify_stop(self._engine, token))
 
     # --- orders: the export -------------------------------------------------------------------------------------------
 

@@ -28,6 +28,9 @@ class FactType(IntEnum):
     PEER_DISK_FAILED = 8
     CLIENTS = 9
     DIED = 10
+    VERIFY_DONE = 11
+    OUT_OF_SYNC = 12
+    DIGEST_FAILED = 13
 
 
 class LostReason(IntEnum):
@@ -131,6 +134,12 @@ class Translator:
                 return events.PeerDiskFailed(fact.a, self.new_uuid())
             case FactType.CLIENTS:
                 return events.ClientsChanged(fact.a)
+            case FactType.VERIFY_DONE:
+                return events.VerifyDone(fact.a, fact.b, -fact.result, self.bits_set(), self.new_uuid())
+            case FactType.OUT_OF_SYNC:
+                return events.OutOfSyncFound(fact.a, fact.b)
+            case FactType.DIGEST_FAILED:
+                return events.DigestFailed(fact.a, fact.b)
             case FactType.DONE | FactType.DIED:
                 raise ValueError(f"{fact.type.name} is not for the rules")
             case _:

@@ -154,6 +154,30 @@ class StopResync:
 
 
 @dataclass(frozen=True, slots=True)
+class StartVerify:
+    """Compare both replicas: as source from `start_sector` to `stop_sector` (None: the end); as target answer.
+
+    Ends with `VerifyDone`.
+    """
+
+    source: bool
+    start_sector: int = 0
+    stop_sector: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitVerify:
+    """As source: end at this sector; at once, if it is behind us."""
+
+    stop_sector: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopVerify:
+    """Compare no more; `VerifyDone` says how far it came."""
+
+
+@dataclass(frozen=True, slots=True)
 class FlushDisk:
     """All completed writes of the backing disk are stable."""
 
@@ -241,6 +265,9 @@ Effect = (
     | Release
     | StartResync
     | StopResync
+    | StartVerify
+    | LimitVerify
+    | StopVerify
     | FlushDisk
     | OpenExport
     | CloseExport

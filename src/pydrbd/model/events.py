@@ -139,6 +139,36 @@ class ResyncDone:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfSyncFound:
+    """A verify found the replicas to differ here."""
+
+    sector: int
+    sectors: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyDone:
+    """A verify has ended, and what it found is in the bitmap on disk."""
+
+    found_bits: int
+    position_sector: int
+    """As source: everything before it is compared."""
+    error: int = 0
+    """A positive errno: ECANCELED for one that was stopped, or lost its peer."""
+    bits_set: int = 0
+    """Bits set in our bitmap at this moment."""
+    new_uuid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DigestFailed:
+    """Data of the peer came damaged (`data-integrity-alg`) and were thrown away; `PeerLost` follows."""
+
+    sector: int
+    sectors: int
+
+
+@dataclass(frozen=True, slots=True)
 class DiskFailed:
     """An operation on the backing disk failed.
 
@@ -204,6 +234,17 @@ class Invalidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Verify:
+    """Compare both replicas. Sectors of 512 bytes; None: from where the last one was interrupted, to the end."""
+
+    token: int
+    start_sector: int | None = None
+    stop_sector: int | None = None
+    repair: bool = False
+    """Copy what differs, at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outdate:
     token: int
 
@@ -259,6 +300,9 @@ Event = (
     | FirstWriteHeld
     | BitmapReceived
     | ResyncDone
+    | OutOfSyncFound
+    | VerifyDone
+    | DigestFailed
     | DiskFailed
     | PeerDiskFailed
     | Promote
@@ -266,6 +310,7 @@ Event = (
     | Connect
     | Disconnect
     | Invalidate
+    | Verify
     | Outdate
     | NewCurrentUuid
     | PauseSync

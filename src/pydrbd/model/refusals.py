@@ -14,6 +14,7 @@ class Refusal(Enum):
     NO_LOCAL_DISK = (16, "Can not resync without local disk")
     NO_PEER_DISK = (16, "Can not resync without remote disk")
     REFUSED_BY_PEER = (11, "State change was refused by peer node")
+    NO_VERIFY_ALG = (11, "Need a verify algorithm to start online verify")
     NEEDS_CONNECTION = (11, "Need a connection for this operation")
     ALREADY_STANDALONE = (10, "Can not disconnect a StandAlone device")
     RESYNC_RUNNING = (11, "Resync already active")

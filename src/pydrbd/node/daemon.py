@@ -26,8 +26,8 @@ from pydrbd.model import effects, events
 from pydrbd.model.packets import Malformed
 from pydrbd.model.states import Role
 from pydrbd.node.admin.admin_socket import AdminSocket, Reply, Request
-from pydrbd.node.admin.progress import SAMPLE_MS, Progress
-from pydrbd.node.admin.status import RESYNC_STATES, Json, Snapshot, as_data
+from pydrbd.node.admin.progress import SAMPLE_MS, SECTORS_PER_BIT, Progress
+from pydrbd.node.admin.status import PACED_STATES, Json, Snapshot, as_data, left_bits
 from pydrbd.node.admin.verbs import COMMANDS, Verbs
 from pydrbd.node.attachment import Attachment, new_uuid
 from pydrbd.node.backing.disk_arrival import wait_for_disk
@@ -253,7 +253,7 @@ class Daemon:
         return True
 
     def _is_resyncing(self) -> bool:
-        return self._performer.state.replication in RESYNC_STATES
+        return self._performer.state.replication in PACED_STATES
 
     def _bits_set(self) -> int:
         return self._engine.counters().out_of_sync_bits
@@ -282,8 +282,8 @@ class Daemon:
             await self._device.look_now_and_then()
 
     def _look_at_progress(self) -> None:
-        left = self._bits_set()
-        if self._performer.state.replication not in RESYNC_STATES:
+        left = left_bits(self._performer.state, self._engine.counters())
+        if self._performer.state.replication not in PACED_STATES:
             self._progress = None
         elif self._progress is None:
             self._progress = Progress(_now_ms(), left)
@@ -328,6 +328,9 @@ class Daemon:
             effects.SendBitmap: lambda _: engine.bitmap_send(use_rle=net.use_rle),
             effects.StartResync: _soon(self._start_resync),
             effects.StopResync: lambda _: engine.resync_stop(),
+            effects.StartVerify: _soon(self._start_verify),
+            effects.LimitVerify: _soon(lambda effect: engine.verify_until(effect.stop_sector)),
+            effects.StopVerify: lambda _: engine.verify_stop(),
         }
 
     def _own_doers(self) -> dict[type, Callable[[Any], Awaitable[None]]]:
@@ -370,6 +373,16 @@ class Daemon:
         self._progress = Progress(_now_ms(), self._bits_set())
         self._pacer.begin()
         self._engine.resync_start(target=effect.target)
+
+    def _start_verify(self, effect: effects.StartVerify) -> None:
+        size = self._size_sectors()
+        stop = size if effect.stop_sector is None else min(effect.stop_sector, size)
+        left = max(stop - effect.start_sector, 0) // SECTORS_PER_BIT
+        self._progress = Progress(_now_ms(), left if effect.source else 0)
+        self._pacer.begin()
+        self._engine.verify_start(
+            source=effect.source, start_sector=effect.start_sector, stop_sector=effect.stop_sector
+        )
 
     async def _persist(self, effect: effects.PersistMetadata) -> None:
         await self._disk.persist(effect)

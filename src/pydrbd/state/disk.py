@@ -21,6 +21,7 @@ from pydrbd.model.effects import (
     StopListening,
     StopResync,
     StopTimer,
+    StopVerify,
     WriteBitmap,
 )
 from pydrbd.model.events import Attached, Detach, DiskFailed, MetadataFailed, Outdate
@@ -29,6 +30,7 @@ from pydrbd.model.policies import Fencing, OnIoError
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state import generations, resync
+from pydrbd.state.engine_settings import VERIFY_STATES
 from pydrbd.state.faults import negotiation
 from pydrbd.state.handshake.sizes import size_alone
 from pydrbd.state.node_state import NodeState
@@ -161,6 +163,9 @@ def _pass_on(turn: Turn) -> None:
     state = turn.state
     peer_good = state.established and state.peer_disk is DiskState.UP_TO_DATE
     if state.disk > DiskState.INCONSISTENT and (peer_good or state.role is not Role.PRIMARY):
+        if state.replication in VERIFY_STATES:
+            resync.abort(turn)
+            turn.enter(ReplicationState.ESTABLISHED)
         turn.change(disk=DiskState.INCONSISTENT, passed_on=peer_good)
         turn.settle()
         if turn.state.established:
@@ -200,7 +205,7 @@ def lose_disk(turn: Turn, *, force: bool = False) -> None:
         turn.send_state()
 
 
-_STILL_WANTED = (CloseExport, StopListening, StartListening, StartTimer, StopTimer, StopResync)
+_STILL_WANTED = (CloseExport, StopListening, StartListening, StartTimer, StopTimer, StopResync, StopVerify)
 """Orders that are carried out late rather than not at all."""
 
 

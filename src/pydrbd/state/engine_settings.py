@@ -20,6 +20,7 @@ ACCEPT_READS = 2
 ACCEPT_RESYNC = 4
 ACCEPT_BITMAP = 8
 ACCEPT_OUT_OF_SYNC = 16
+ACCEPT_VERIFY = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Limits:
 
 
 _SOURCE_BEFORE = Limits(DiskState.UP_TO_DATE, DiskState.UP_TO_DATE, DiskState.INCONSISTENT, DiskState.CONSISTENT)
+_GOOD = Limits(DiskState.UP_TO_DATE, DiskState.UP_TO_DATE, DiskState.UP_TO_DATE, DiskState.UP_TO_DATE)
 _TARGET_BEFORE = Limits(DiskState.INCONSISTENT, DiskState.OUTDATED, DiskState.UP_TO_DATE, DiskState.UP_TO_DATE)
 LIMITS: dict[ReplicationState, Limits] = {
     ReplicationState.ESTABLISHED: Limits(
@@ -49,14 +51,17 @@ LIMITS: dict[ReplicationState, Limits] = {
     ReplicationState.SYNC_TARGET: Limits(
         DiskState.INCONSISTENT, DiskState.INCONSISTENT, DiskState.UP_TO_DATE, DiskState.UP_TO_DATE
     ),
+    ReplicationState.VERIFY_S: _GOOD,
+    ReplicationState.VERIFY_T: _GOOD,
     ReplicationState.PAUSED_SYNC_S: _SOURCE_BEFORE,
     ReplicationState.PAUSED_SYNC_T: _TARGET_BEFORE,
 }
-"""The replication states that this program enters; the others (verify, Ahead, Behind) are refused when the peer
+"""The replication states that this program enters; the others (Ahead, Behind) are refused when the peer
 asks."""
 
 SOURCE_STATES = frozenset({ReplicationState.SYNC_SOURCE, ReplicationState.PAUSED_SYNC_S})
 TARGET_STATES = frozenset({ReplicationState.SYNC_TARGET, ReplicationState.PAUSED_SYNC_T})
+VERIFY_STATES = frozenset({ReplicationState.VERIFY_S, ReplicationState.VERIFY_T})
 BITMAP_STATES = frozenset({ReplicationState.WF_BITMAP_S, ReplicationState.WF_BITMAP_T})
 
 
@@ -117,6 +122,8 @@ def wanted_accept(state: NodeState) -> int:
         accept |= ACCEPT_RESYNC
     if replication in BITMAP_STATES:
         accept |= ACCEPT_BITMAP
+    if replication is ReplicationState.VERIFY_T:
+        accept |= ACCEPT_VERIFY
     if before_sync or replication in TARGET_STATES:
         accept |= ACCEPT_OUT_OF_SYNC
     return accept

@@ -22,6 +22,7 @@ from pydrbd.model.events import (
     Connect,
     Demote,
     Detach,
+    DigestFailed,
     Disconnect,
     DiskFailed,
     Down,
@@ -32,6 +33,7 @@ from pydrbd.model.events import (
     MetadataFailed,
     NewCurrentUuid,
     Outdate,
+    OutOfSyncFound,
     PacketReceived,
     PauseSync,
     PeerDiskFailed,
@@ -41,10 +43,12 @@ from pydrbd.model.events import (
     SocketsReady,
     SuspendIo,
     TimerFired,
+    Verify,
+    VerifyDone,
 )
 from pydrbd.model.states import ReplicationState
 from pydrbd.state import connections, disk, first_write, incoming, invalidate, peer_loss, peer_state, resync, roles
-from pydrbd.state.changes import new_current_uuid, requests
+from pydrbd.state.changes import new_current_uuid, online_verify, requests
 from pydrbd.state.faults import notices, suspension, verdict
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import Command, NodeState
@@ -102,13 +106,19 @@ def _dispatch(turn: Turn, event: Event) -> None:  # one line per event
                 resync.on_bitmap_received(turn, event)
         case ResyncDone():
             resync.on_resync_done(turn, event)
+        case OutOfSyncFound():
+            online_verify.on_out_of_sync(turn, event)
+        case DigestFailed():
+            peer_state.on_digest_failed(turn, event)
+        case VerifyDone():
+            online_verify.on_verify_done(turn, event)
         case DiskFailed():
             disk.on_disk_failed(turn, event)
         case PeerDiskFailed():
             peer_state.on_peer_disk_failed(turn, event)
         case Promote() | Demote() | Connect() | Disconnect() | Down():
             turn.change(waiting=(*turn.state.waiting, event))
-        case Invalidate() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo():
+        case Invalidate() | Verify() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo():
             turn.change(waiting=(*turn.state.waiting, event))
         case _:
             assert_never(event)
@@ -179,6 +189,8 @@ def _run(turn: Turn, command: Command) -> None:  # one line per command
             connections.on_disconnect(turn, command)
         case Invalidate():
             invalidate.on_invalidate(turn, command)
+        case Verify():
+            online_verify.on_verify(turn, command)
         case Outdate():
             disk.on_outdate(turn, command)
         case NewCurrentUuid():

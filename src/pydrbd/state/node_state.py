@@ -22,6 +22,7 @@ from pydrbd.model.events import (
     PauseSync,
     Promote,
     SuspendIo,
+    Verify,
 )
 from pydrbd.model.generation import Beginning, GenerationIds, MdFlag
 from pydrbd.model.packets import QueueLimits, Sizes, SyncParam, Uuids
@@ -34,6 +35,7 @@ Command = (
     | Connect
     | Disconnect
     | Invalidate
+    | Verify
     | Outdate
     | NewCurrentUuid
     | PauseSync
@@ -130,6 +132,16 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyRun:
+    """A verify that the engine has not yet said the end of."""
+
+    source: bool
+    start_sector: int = 0
+    stop_sector: int | None = None
+    repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Fence:
     """The peer is being fenced, or could not be. What a frozen Primary knows of the loss is kept until it goes on."""
 
@@ -204,6 +216,9 @@ class NodeState:
     end_bits: int = 0
     """How many blocks lacked one when we looked last."""
 
+    verify: VerifyRun | None = None
+    verify_position: int = 0
+    """The sector where the last verify of ours was interrupted: the next one begins there."""
     fence: Fence | None = None
     user_suspended: bool = False
     no_data_waived: bool = False

@@ -25,6 +25,7 @@ from pydrbd.model.events import (
     PeerLost,
     Promote,
     SuspendIo,
+    Verify,
 )
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
@@ -118,7 +119,7 @@ def _go_on(turn: Turn, pending: Pending) -> None:
     match command:
         case Promote():
             roles.on_promote(turn, command)
-        case Invalidate():
+        case Invalidate() | Verify():
             turn.answer(command.token, Refusal.NEEDS_CONNECTION)
         case Disconnect():
             turn.answer(command.token)

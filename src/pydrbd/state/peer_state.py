@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pydrbd.model.effects import ClearAllBits, Release, WriteBitmap
-from pydrbd.model.events import PeerDiskFailed
+from pydrbd.model.events import DigestFailed, PeerDiskFailed
 from pydrbd.model.generation import JUST_CREATED
 from pydrbd.model.packets import State, UuidFlag, Uuids
 from pydrbd.model.states import DiskState, ReplicationState, Role
 from pydrbd.state import first_write, generations, resync
-from pydrbd.state.engine_settings import SOURCE_STATES
+from pydrbd.state.changes import online_verify
+from pydrbd.state.engine_settings import SOURCE_STATES, VERIFY_STATES
 from pydrbd.state.faults import negotiation
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import NodeState
-from pydrbd.state.turn import WARNING, Turn
+from pydrbd.state.turn import ERROR, WARNING, Turn
 
 _ASKS_FOR_SYNC = frozenset(
     {
@@ -24,9 +25,7 @@ _ASKS_FOR_SYNC = frozenset(
         ReplicationState.WF_BITMAP_T,
     }
 )
-_UNSUPPORTED = frozenset(
-    {ReplicationState.VERIFY_S, ReplicationState.VERIFY_T, ReplicationState.AHEAD, ReplicationState.BEHIND}
-)
+_UNSUPPORTED = frozenset({ReplicationState.AHEAD, ReplicationState.BEHIND})
 
 
 def on_state(turn: Turn, packet: State, bits_set: int, new_uuid: int) -> None:
@@ -42,6 +41,9 @@ def on_state(turn: Turn, packet: State, bits_set: int, new_uuid: int) -> None:
     if state.disk is DiskState.NEGOTIATING:
         negotiation.on_state(turn, packet)
         return
+    if state.replication is ReplicationState.VERIFY_T and packet.replication not in VERIFY_STATES:
+        online_verify.end_as_target(turn)
+        state = turn.state
     peer_disk = exchange.real_peer_disk(packet, turn.link.peer)
     if _target_has_finished(state, packet, peer_disk):
         resync.follow_pause(turn)
@@ -194,6 +196,16 @@ def on_peer_disk_failed(turn: Turn, event: PeerDiskFailed) -> None:
         turn.settle()
     if state.established:
         _forget_what_it_has(turn)
+
+
+def on_digest_failed(turn: Turn, event: DigestFailed) -> None:
+    """Say what came damaged, in 8.4's words; the engine has thrown it away and closes the connection."""
+    turn.say(
+        f"Digest integrity check FAILED: {event.sector}s +{event.sectors * 512}: the data changed between"
+        f" {turn.state.options.peer_name} and here",
+        "digest-failed",
+        ERROR,
+    )
 
 
 def on_uuids(turn: Turn, packet: Uuids) -> None:

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pydrbd.model.effects import RunHandler, SendBitmap, StartResync, StopResync, StopTimer, WriteBitmap
+from pydrbd.model.effects import RunHandler, SendBitmap, StartResync, StopResync, StopTimer, StopVerify, WriteBitmap
 from pydrbd.model.events import BitmapReceived, PauseSync, ResyncDone
 from pydrbd.model.packets import SyncUuid
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
 from pydrbd.state import generations
-from pydrbd.state.engine_settings import BITMAP_STATES, SOURCE_STATES, TARGET_STATES
+from pydrbd.state.engine_settings import BITMAP_STATES, SOURCE_STATES, TARGET_STATES, VERIFY_STATES
 from pydrbd.state.turn import WARNING, Turn
 
 TIMER = "bitmap"
@@ -189,10 +189,13 @@ def give_up_as_source(turn: Turn) -> None:
 
 
 def abort(turn: Turn) -> None:
-    """Stop a resync because a disk is gone; what is marked stays marked."""
+    """Stop a resync or a verify because a disk is gone; what is marked stays marked."""
     if turn.state.replication in SOURCE_STATES | TARGET_STATES:
         turn.add(StopResync())
         turn.say("Resync aborted", "resync-aborted", WARNING)
+    if turn.state.replication in VERIFY_STATES:
+        turn.add(StopVerify())
+        turn.say("Online verify aborted", "verify-aborted", WARNING)
 
 
 def on_pause_sync(turn: Turn, command: PauseSync) -> None:

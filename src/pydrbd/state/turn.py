@@ -214,22 +214,24 @@ class Turn:
         self.change_link(sent_bits=bits_set)
         self.send(Uuids(state.ids, bits_set, flags))
 
-    def send_state(self) -> None:
-        """Tell the peer how we see both nodes."""
+    def own_state(self) -> State:
+        """Return the packet that says how we see both nodes."""
         state = self.state
         connection = state.connection if state.link is None or state.established else ConnectionState.CONNECTING
-        self.send(
-            State(
-                role=state.role,
-                peer_role=state.peer_role,
-                connection=connection,
-                replication=state.replication,
-                disk=state.disk,
-                peer_disk=state.peer_disk,
-                user_paused=state.user_paused,
-                peer_paused=state.peer_paused,
-            )
+        return State(
+            role=state.role,
+            peer_role=state.peer_role,
+            connection=connection,
+            replication=state.replication,
+            disk=state.disk,
+            peer_disk=state.peer_disk,
+            user_paused=state.user_paused,
+            peer_paused=state.peer_paused,
         )
+
+    def send_state(self) -> None:
+        """Tell the peer how we see both nodes."""
+        self.send(self.own_state())
 
 
 def is_doubtful(state: NodeState, bits_set: int) -> bool:

@@ -21,6 +21,7 @@ def c_enum(name: str) -> dict[str, int]:
     ("c_name", "prefix", "python"),
     [
         ("core_io", "CORE_IO_", engine.Io),
+        ("core_digest", "CORE_DIGEST_", engine.Digest),
         ("core_fact_type", "CORE_FACT_", facts.FactType),
         ("core_lost", "CORE_LOST_", facts.LostReason),
         ("core_disk_op", "CORE_DISK_", facts.DiskOperation),

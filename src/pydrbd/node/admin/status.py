@@ -15,7 +15,7 @@ from pydrbd.config.description import Host, ResourceView
 from pydrbd.core.engine import Counters
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
 from pydrbd.node.admin.progress import SECTORS_PER_BIT, Progress, mib_per_s
-from pydrbd.state.engine_settings import Suspended, suspended_for
+from pydrbd.state.engine_settings import VERIFY_STATES, Suspended, suspended_for
 from pydrbd.state.node_state import NodeState
 from pydrbd.state.why import blocks
 
@@ -32,6 +32,8 @@ RESYNC_STATES = frozenset(
         ReplicationState.PAUSED_SYNC_T,
     }
 )
+PACED_STATES = RESYNC_STATES | VERIFY_STATES
+"""In these there is progress to show, and a pace to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ def _peer_device(snapshot: Snapshot) -> Json:
     out_of_sync = counters.out_of_sync_bits * SECTORS_PER_BIT
     in_sync = 100 * (1 - out_of_sync / state.size_sectors) if state.size_sectors else 0.0
     paused = [who for who, is_paused in (("user", state.user_paused), ("peer", state.peer_paused)) if is_paused]
-    progress = snapshot.progress if state.replication in RESYNC_STATES else None
+    progress = snapshot.progress if state.replication in PACED_STATES else None
     device = {
         "volume": snapshot.view.local.volumes[0].number,
         "replication-state": str(state.replication),
@@ -153,14 +155,32 @@ def _peer_device(snapshot: Snapshot) -> Json:
         "pending": counters.pending,
         "unacked": counters.unacked,
         "has-sync-details": progress is not None,
-        "has-online-verify-details": False,
+        "has-online-verify-details": state.replication in VERIFY_STATES,
         "percent-in-sync": round(max(0.0, in_sync), 2),
     }
-    return device | _resync(snapshot, progress) if progress is not None else device
+    device |= _resync(snapshot, progress) if progress is not None else {}
+    return device | _verify(snapshot)
+
+
+def left_bits(state: NodeState, counters: Counters) -> int:
+    """Return how many 4 KiB blocks the resync or verify under way has still to look at."""
+    if state.replication in VERIFY_STATES:
+        return -(-counters.verify_left_sectors // SECTORS_PER_BIT)
+    return counters.out_of_sync_bits
+
+
+def _verify(snapshot: Snapshot) -> Json:
+    """Return how far a verify is, in sectors; the target does not know where it ends."""
+    run, left = snapshot.state.verify, snapshot.counters.verify_left_sectors
+    if run is None or snapshot.state.replication not in VERIFY_STATES:
+        return {}
+    size = snapshot.state.size_sectors
+    stop = min(size if run.stop_sector is None else run.stop_sector, size)
+    return {"ov-start-sector": run.start_sector, "ov-stop-sector": stop, "ov-position": stop - left, "ov-left": left}
 
 
 def _resync(snapshot: Snapshot, progress: Progress) -> Json:
-    now_ms, left = snapshot.now_ms, snapshot.counters.out_of_sync_bits
+    now_ms, left = snapshot.now_ms, left_bits(snapshot.state, snapshot.counters)
     whole_ms, whole_sectors = progress.whole(now_ms, left)
     recent_ms, recent_sectors = progress.recent(now_ms, left)
     seconds_left = progress.seconds_left(now_ms, left)
@@ -173,7 +193,7 @@ def _resync(snapshot: Snapshot, progress: Progress) -> Json:
         "rs-dt1-ms": recent_ms,
         "rs-db1-sectors": recent_sectors,
         "rs-failed": 0,
-        "rs-same-csum": 0,
+        "rs-same-csum": snapshot.counters.resync_same_sectors // SECTORS_PER_BIT,
         "want": 0.0,
         "db0/dt0 [MiB/s]": round(mib_per_s(whole_ms, whole_sectors), 2),
         "db1/dt1 [MiB/s]": round(mib_per_s(recent_ms, recent_sectors), 2),

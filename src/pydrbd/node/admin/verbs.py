@@ -41,6 +41,8 @@ SYNC_STATES = frozenset(
         ReplicationState.SYNC_TARGET,
         ReplicationState.PAUSED_SYNC_S,
         ReplicationState.PAUSED_SYNC_T,
+        ReplicationState.VERIFY_S,
+        ReplicationState.VERIFY_T,
     }
 )
 
@@ -53,12 +55,16 @@ class Command:
     options: frozenset[str] = frozenset()
     fixed: tuple[tuple[str, object], ...] = ()
     draws_uuid: bool = False
+    numbers: frozenset[str] = frozenset()
+    """Options that are not yes or no."""
     deadline_s: float = DEADLINE_S
 
     def build(self, token: int, arguments: dict[str, Any]) -> Event:
-        """Return the event. Raises `ValueError` for an argument that the verb does not have, or that is no boolean."""
+        """Return the event. Raises `ValueError` for an argument that the verb does not have, or of another type."""
         for name, value in arguments.items():
-            if name not in self.options or not isinstance(value, bool):
+            is_flag = name in self.options and isinstance(value, bool)
+            is_number = name in self.numbers and type(value) is int and value >= 0
+            if not (is_flag or is_number):
                 raise ValueError(f"argument {name} is not one of this verb's")
         drawn = {"new_uuid": new_uuid()} if self.draws_uuid else {}
         return self.event(token=token, **arguments, **dict(self.fixed), **drawn)
@@ -73,6 +79,7 @@ COMMANDS: dict[str, Command] = {
     "disconnect": Command(events.Disconnect, _FORCE),
     "invalidate": Command(events.Invalidate, draws_uuid=True),
     "invalidate-remote": Command(events.Invalidate, fixed=(("peer", True),), draws_uuid=True),
+    "verify": Command(events.Verify, frozenset({"repair"}), numbers=frozenset({"start_sector", "stop_sector"})),
     "outdate": Command(events.Outdate),
     "new-current-uuid": Command(events.NewCurrentUuid, frozenset({"clear_bitmap"}), draws_uuid=True),
     "pause-sync": Command(events.PauseSync, fixed=(("paused", True),)),

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from pydrbd.config.description import NetOptions
-from pydrbd.core.engine import Engine, Peer
+from pydrbd.core.engine import Digest, Engine, Peer
 from pydrbd.model import events
 from pydrbd.model.events import Event
 from pydrbd.model.packets import Packet, Received
@@ -79,6 +79,9 @@ class PeerLink:
             ko_count=net.ko_count,
             max_epoch_size=net.max_epoch_size,
             max_buffers=net.max_buffers_pages,
+            verify_alg=Digest.named(net.verify_alg),
+            csums_alg=Digest.named(net.csums_alg),
+            integrity_alg=Digest.named(net.data_integrity_alg),
         )
         try:
             await self._engine.peer_connect(peer)

@@ -12,7 +12,7 @@ from pydrbd.model.packets import (
 )
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state import invalidate, resync
-from pydrbd.state.changes import requests
+from pydrbd.state.changes import online_verify, requests
 from pydrbd.state.node_state import NodeState
 from pydrbd.state.turn import WARNING, Turn
 
@@ -28,6 +28,8 @@ def on_state_change_request(turn: Turn, packet: StateChangeRequest, new_uuid: in
         turn.send(StateChangeReply(result))
         return
     _apply(turn, change)
+    if change.replication is ReplicationState.VERIFY_S:
+        online_verify.begin_as_target(turn)
     turn.settle()
     turn.send(StateChangeReply(result))
     if change.replication is ReplicationState.STARTING_SYNC_T:
@@ -49,6 +51,8 @@ def _judge(state: NodeState, change: Change) -> ChangeResult:
         or change.connection is ConnectionState.DISCONNECTING
     ):
         return ChangeResult.NOT_SUPPORTED
+    if change.replication is ReplicationState.VERIFY_S:
+        return online_verify.judge(state)
     if change.connection is not None:
         return _judge_sync(state, change)
     if change.role is Role.PRIMARY and state.role is Role.PRIMARY:

@@ -17,11 +17,12 @@ from pydrbd.model.events import (
     PauseSync,
     Promote,
     SuspendIo,
+    Verify,
 )
 from pydrbd.model.packets import ConnectionChangeReply, StateChangeReply
 from pydrbd.model.states import ConnectionState, DiskState
 from pydrbd.state import invalidate, roles
-from pydrbd.state.changes import requests
+from pydrbd.state.changes import online_verify, requests
 from pydrbd.state.node_state import Pending
 from pydrbd.state.turn import DEBUG, Turn
 
@@ -52,6 +53,8 @@ def grant(turn: Turn, pending: Pending, new_uuid: int) -> None:
         case Invalidate():
             invalidate.begin_as_source(turn, new_uuid)
             turn.answer(command.token)
+        case Verify():
+            online_verify.begin_as_source(turn, command)
         case Disconnect() | Down():
             # Answered when the engine says that the link is gone.
             if pending.outdate:

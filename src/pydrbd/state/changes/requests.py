@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pydrbd.model.commands import ChangeResult
 from pydrbd.model.effects import StopTimer
-from pydrbd.model.events import Disconnect, Down, Invalidate, Promote
+from pydrbd.model.events import Disconnect, Down, Invalidate, Promote, Verify
 from pydrbd.model.packets import (
     Change,
     ConnectionChangeReply,
@@ -38,6 +38,9 @@ def ask(turn: Turn, pending: Pending) -> None:
         case Invalidate(peer=peer):
             wanted = ReplicationState.STARTING_SYNC_S if peer else ReplicationState.STARTING_SYNC_T
             change = Change(connection=ConnectionState.CONNECTED, replication=wanted)
+            turn.send(StateChangeRequest(change))
+        case Verify():
+            change = Change(connection=ConnectionState.CONNECTED, replication=ReplicationState.VERIFY_S)
             turn.send(StateChangeRequest(change))
         case _:
             disk = DiskState.OUTDATED if pending.outdate else None
@@ -97,6 +100,7 @@ def _reason(result: int) -> str:
         ChangeResult.NO_UP_TO_DATE_DISK: Refusal.NO_UP_TO_DATE_DISK.sentence,
         ChangeResult.NO_LOCAL_DISK: Refusal.NO_LOCAL_DISK.sentence,
         ChangeResult.NO_REMOTE_DISK: Refusal.NO_PEER_DISK.sentence,
+        ChangeResult.NO_VERIFY_ALG: Refusal.NO_VERIFY_ALG.sentence,
         ChangeResult.CONNECTED_OUTDATES: Refusal.OUTDATE_CONNECTED.sentence,
         ChangeResult.PRIMARY_NOP: Refusal.PEER_IS_PRIMARY_HERE.sentence,
         ChangeResult.RESYNC_RUNNING: Refusal.RESYNC_RUNNING.sentence,

@@ -236,6 +236,33 @@ static int on_block_request(struct peer *peer, const struct arrival *arrival)
     return 0;
 }
 
+static int on_csum_request(struct peer *peer, const struct arrival *arrival)
+{
+    uint8_t packet[sizeof(struct packet_block_request) + CHECKSUM_BYTES_MAX];
+    struct packet_block_request wanted;
+    uint32_t digest_bytes = checksum_bytes(peer->config.csums_alg);
+    if (digest_bytes == 0 || arrival->length != sizeof wanted + digest_bytes)
+        return -EPROTO;
+    if (!fixed_part(peer, packet, arrival->length))
+        return WAIT;
+    memcpy(&wanted, packet, sizeof wanted);
+    uint64_t sector = be64toh(wanted.sector);
+    uint32_t size_bytes = be32toh(wanted.size_bytes);
+    if ((peer->accept & CORE_ACCEPT_RESYNC) == 0 || size_bytes > PACKET_BIO_BYTES_MAX ||
+        !range_ok(peer->engine, sector, size_bytes))
+        return -EPROTO;
+    struct request *request =
+        outbox_has_room(&peer->data_out) ? take(peer, RESYNC_READ, sector, size_bytes, true) : NULL;
+    if (request == NULL)
+        return STALL;
+    request->block_id = wanted.block_id;
+    request->flags |= REQUEST_HAS_DIGEST;
+    memcpy(engine_digest_of(request), packet + sizeof wanted, digest_bytes);
+    consume(peer, arrival->length);
+    resync_read_begin(request);
+    return 0;
+}
+
 /* Is this the answer that a block under verify waits for?  NULL: not any more, or it never was. */
 static struct request *find_verified(const struct core_engine *engine, const struct packet_block_request *answer)
 {
@@ -378,6 +405,8 @@ static int on_packet(struct peer *peer, const struct arrival *arrival)
     case P_DATA_REQUEST:
     case P_RS_DATA_REQUEST:
         return on_block_request(peer, arrival);
+    case P_CSUM_RS_REQUEST:
+        return on_csum_request(peer, arrival);
     case P_OV_REQUEST:
         return on_ov_request(peer, arrival);
     case P_OV_REPLY:

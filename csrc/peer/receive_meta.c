@@ -97,6 +97,9 @@ static int on_block_ack(struct peer *peer, uint16_t command, const uint8_t *payl
     case P_RS_CANCEL:
         resync_fetch_refused(peer->engine, be64toh(ack.sector), be32toh(ack.size_bytes) >> 9, command == P_RS_CANCEL);
         return 0;
+    case P_RS_IS_IN_SYNC:
+        resync_fetch_equal(peer->engine, be64toh(ack.sector), be32toh(ack.size_bytes) >> 9);
+        return 0;
     case P_OV_RESULT:
         return on_ov_result(peer, &ack);
     default:
@@ -107,7 +110,8 @@ static int on_block_ack(struct peer *peer, uint16_t command, const uint8_t *payl
 static bool is_block_ack(uint16_t command)
 {
     return (command >= P_RECV_ACK && command <= P_RS_WRITE_ACK) ||
-           (command >= P_NEG_ACK && command <= P_NEG_RS_DREPLY) || command == P_RS_CANCEL || command == P_OV_RESULT;
+           (command >= P_NEG_ACK && command <= P_NEG_RS_DREPLY) || command == P_RS_CANCEL || command == P_OV_RESULT ||
+           command == P_RS_IS_IN_SYNC;
 }
 
 static int on_packet(struct peer *peer, const struct packet_header *header, const uint8_t *payload)

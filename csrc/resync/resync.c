@@ -17,7 +17,7 @@ void resync_pace_begin(struct core_engine *engine)
     resync->budget_ns = resync->saved_ns = io_now_ns(engine->io);
     if (resync->window_sectors == 0)
         resync->window_sectors = WINDOW_SECTORS_DEFAULT;
-    engine->counters.resync_sectors = 0;
+    engine->counters.resync_sectors = engine->counters.resync_same_sectors = 0;
 }
 
 void resync_pace_refill(struct core_engine *engine)
@@ -42,6 +42,8 @@ void resync_start(struct core_engine *engine, enum core_resync end)
     struct resync *resync = &engine->resync;
     resync->active = true;
     resync->target = end != CORE_RESYNC_SOURCE;
+    resync->by_checksums = end == CORE_RESYNC_TARGET_BY_CHECKSUMS && engine->peer.config.csums_alg != CORE_DIGEST_NONE;
+    resync->compared_bits = resync->equal_bits = 0;
     resync->finishing = false;
     resync->cursor_bit = 0;
     resync->failed_bits = 0;
@@ -97,7 +99,8 @@ void resync_request_over(struct request *request)
     answer_stop(engine);
 }
 
-/* A fetch that waits for its reply never gets one.  Those whose block is being written end by themselves, unanswered.
+/* A fetch that waits for its reply never gets one.  Those whose block is being read or written end by themselves,
+ * unanswered.
  */
 void resync_peer_lost(struct core_engine *engine)
 {
@@ -111,8 +114,9 @@ void resync_peer_lost(struct core_engine *engine)
             continue;
         request->flags |= REQUEST_ABANDONED;
         bool writing = (request->flags & REQUEST_HAS_WRITE_PLACE) != 0;
-        bool waiting = request->place.blockers > 0; /* its turn comes, and then it sees that it is abandoned */
-        if (writing || waiting)
+        bool waiting = request->place.blockers > 0;      /* its turn comes, and then it sees that it is abandoned */
+        bool reading = (request->legs & LEG_LOCAL) != 0; /* for its checksum */
+        if (writing || waiting || reading)
             continue;
         request->legs = 0;
         resync_request_over(request);

@@ -21,13 +21,15 @@ struct core_engine;
 struct resync {
     bool active;
     bool target;
+    bool by_checksums;   /* target: asks with the digest of what it has */
     bool finishing;      /* target: flushing, writing the bitmap */
     bool draining;       /* target: begun again while blocks of the last time are in flight */
     uint64_t stop_token; /* answered when all that is in flight waits for the peer's reply */
     uint64_t cursor_bit;
     uint64_t failed_bits; /* the source could not read them: left out of sync */
     uint64_t cleared_this_pass;
-    uint32_t in_flight; /* requests */
+    uint64_t compared_bits, equal_bits; /* target, by checksums */
+    uint32_t in_flight;                 /* requests */
     uint32_t in_flight_sectors;
     uint32_t window_sectors;
     uint32_t serving_sectors;     /* source: being read or sent */
@@ -61,6 +63,7 @@ void resync_target_pump(struct core_engine *engine);
 void resync_fetch_arrived(struct request *request); /* its payload is complete */
 void resync_fetch_refused(struct core_engine *engine, uint64_t sector, uint32_t sectors, bool try_again);
 void resync_fetch_done(struct request *request); /* its block is read or written */
+void resync_fetch_equal(struct core_engine *engine, uint64_t sector, uint32_t sectors); /* RS_IS_IN_SYNC */
 /* source */
 void resync_read_begin(struct request *request);
 void resync_read_done(struct request *request);

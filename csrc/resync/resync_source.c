@@ -7,6 +7,7 @@
  * are under way at once; the others have no place yet, so they are in nobody's way. */
 #include <errno.h>
 
+#include "checksum.h"
 #include "container.h"
 #include "engine.h"
 
@@ -57,6 +58,14 @@ void resync_source_peer_lost(struct core_engine *engine)
         request_end(request);
 }
 
+/* Has the target what we have?  It has sent the digest of it. */
+static bool is_equal(const struct request *request)
+{
+    const struct core_engine *engine = request->engine;
+    return checksum_matches(engine->checksums, engine->peer.config.csums_alg, request->buffer, request->sectors << 9,
+                            engine_digest_of(request));
+}
+
 /* Called twice: when the disk has delivered, and when the reply is sent (REQUEST_ANSWERED). */
 void resync_read_done(struct request *request)
 {
@@ -68,6 +77,13 @@ void resync_read_done(struct request *request)
     if (request->result < 0) {
         disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
         peer_send_ack(&engine->peer, P_NEG_RS_DREPLY, request);
+        over(request);
+        return;
+    }
+    if ((request->flags & REQUEST_HAS_DIGEST) != 0 && is_equal(request)) {
+        resync_in_sync(engine, request->sector, request->sectors);
+        engine->counters.resync_same_sectors += request->sectors;
+        peer_send_ack(&engine->peer, P_RS_IS_IN_SYNC, request);
         over(request);
         return;
     }

@@ -5,25 +5,62 @@
  * A block takes its place (RS_FETCH) before it is asked for and keeps it until it is written: an application's write to
  * it waits.  The reply takes a second place (RS_WRITE) when it arrives, behind whatever the peer wrote to the block
  * before it in the stream.  Its bit is clear in memory when the disk has the block; on disk only after a flush
- * (bitmap_pages.h). */
+ * (bitmap_pages.h).
+ *
+ * By checksums the block is read first, and its digest goes with the question; the answer may be RS_IS_IN_SYNC then.  A
+ * write of the peer that comes between reading and answer does no harm: it was sent either before the source looked, so
+ * that the source has compared with it, or after, and then it makes both the same again. */
 #include <assert.h>
 #include <errno.h>
 
 #include "bitmap.h"
+#include "checksum.h"
 #include "container.h"
 #include "engine.h"
 
 #define SECTORS_PER_BIT 8u
 
+static bool may_ask(const struct request *request)
+{
+    const struct core_engine *engine = request->engine;
+    return (request->flags & REQUEST_ABANDONED) == 0 && engine->resync.active && peer_is_up(&engine->peer);
+}
+
 static void ask(struct request *request)
 {
     struct core_engine *engine = request->engine;
-    if ((request->flags & REQUEST_ABANDONED) != 0 || !engine->resync.active || !peer_is_up(&engine->peer)) {
+    if (!may_ask(request) || (engine->resync.by_checksums && !disk_is_usable(&engine->disk))) {
+        resync_request_over(request);
+    } else if (engine->resync.by_checksums) {
+        request->legs = LEG_LOCAL;
+        disk_read(request);
+    } else {
+        request->legs = LEG_ACK;
+        peer_send_block_request(&engine->peer, P_RS_DATA_REQUEST, request->sector, PACKET_ID_SYNCER,
+                                request->sectors << 9);
+    }
+}
+
+static uint64_t bits_of(uint32_t sectors)
+{
+    return (sectors + SECTORS_PER_BIT - 1) / SECTORS_PER_BIT;
+}
+
+static void ask_by_checksum(struct request *request)
+{
+    struct core_engine *engine = request->engine;
+    uint32_t algorithm = engine->peer.config.csums_alg;
+    uint8_t digest[CHECKSUM_BYTES_MAX];
+    if (request->result < 0)
+        disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
+    if (request->result < 0 || !may_ask(request)) {
         resync_request_over(request);
         return;
     }
+    checksum_of(engine->checksums, algorithm, request->buffer, request->sectors << 9, digest);
+    engine->resync.compared_bits += bits_of(request->sectors);
     request->legs = LEG_ACK;
-    peer_send_block_request(&engine->peer, P_RS_DATA_REQUEST, request->sector, PACKET_ID_SYNCER, request->sectors << 9);
+    peer_send_digest(&engine->peer, P_CSUM_RS_REQUEST, request, digest, checksum_bytes(algorithm));
 }
 
 static void place_free(struct place *place)
@@ -56,7 +93,8 @@ static void finished(struct core_engine *engine, int32_t result)
         return;
     resync->active = false;
     resync->finishing = false;
-    facts_simple(engine, CORE_FACT_RESYNC_DONE, 0, bitmap_count(engine->disk.bitmap), 0);
+    int32_t percent = resync->compared_bits > 0 ? (int32_t)(resync->equal_bits * 100 / resync->compared_bits) : -1;
+    facts_simple(engine, CORE_FACT_RESYNC_DONE, percent, bitmap_count(engine->disk.bitmap), resync->equal_bits);
 }
 
 /* At the end of the map: around again while that helps, else done. */
@@ -77,13 +115,14 @@ static bool pass_over(struct core_engine *engine)
     return true;
 }
 
-/* Small blocks where little may be in flight: an application's request waits behind one at most. */
+/* Small blocks where little may be in flight: an application's request waits behind one at most.  Small ones by
+ * checksums, too: one byte that differs costs a whole block. */
 static uint32_t block_bits(const struct resync *resync)
 {
     uint32_t sectors = resync->window_sectors / 4;
     if (sectors > RESYNC_BLOCK_SECTORS)
         sectors = RESYNC_BLOCK_SECTORS;
-    if (sectors < RESYNC_BLOCK_SECTORS_MIN)
+    if (resync->by_checksums || sectors < RESYNC_BLOCK_SECTORS_MIN)
         sectors = RESYNC_BLOCK_SECTORS_MIN;
     return sectors / SECTORS_PER_BIT;
 }
@@ -136,6 +175,10 @@ void resync_fetch_arrived(struct request *request)
 void resync_fetch_done(struct request *request)
 {
     struct core_engine *engine = request->engine;
+    if ((request->flags & REQUEST_HAS_WRITE_PLACE) == 0) {
+        ask_by_checksum(request);
+        return;
+    }
     bool answer = (request->flags & REQUEST_ABANDONED) == 0 && peer_is_up(&engine->peer);
     if (request->result < 0) {
         disk_failed(engine, CORE_DISK_WRITE, request->sector, request->result);
@@ -149,13 +192,18 @@ void resync_fetch_done(struct request *request)
     resync_request_over(request);
 }
 
-void resync_fetch_refused(struct core_engine *engine, uint64_t sector, uint32_t sectors, bool try_again)
+/* The fetch of exactly this range that waits for its answer; NULL: none. */
+static struct request *find_asked(const struct core_engine *engine, uint64_t sector, uint32_t sectors)
 {
     struct place *place = ordering_find_fetch(&engine->ordering, sector, sectors);
-    if (place == NULL)
-        return;
-    struct request *request = CONTAINER_OF(place, struct request, place);
-    if ((request->legs & LEG_ACK) == 0)
+    struct request *request = place != NULL ? CONTAINER_OF(place, struct request, place) : NULL;
+    return request != NULL && (request->legs & LEG_ACK) != 0 ? request : NULL;
+}
+
+void resync_fetch_refused(struct core_engine *engine, uint64_t sector, uint32_t sectors, bool try_again)
+{
+    struct request *request = find_asked(engine, sector, sectors);
+    if (request == NULL)
         return;
     if (request->kind == VERIFY_BLOCK) {
         verify_refused(request);
@@ -163,6 +211,18 @@ void resync_fetch_refused(struct core_engine *engine, uint64_t sector, uint32_t 
     }
     request->legs = 0;
     if (!try_again)
-        engine->resync.failed_bits += (sectors + SECTORS_PER_BIT - 1) / SECTORS_PER_BIT;
+        engine->resync.failed_bits += bits_of(sectors);
+    resync_request_over(request);
+}
+
+void resync_fetch_equal(struct core_engine *engine, uint64_t sector, uint32_t sectors)
+{
+    struct request *request = find_asked(engine, sector, sectors);
+    if (request == NULL || request->kind != RESYNC_FETCH)
+        return;
+    request->legs = 0;
+    resync_in_sync(engine, sector, sectors);
+    engine->counters.resync_same_sectors += sectors;
+    engine->resync.equal_bits += bits_of(sectors);
     resync_request_over(request);
 }

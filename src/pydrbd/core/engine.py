@@ -49,6 +49,14 @@ class Digest(IntEnum):
         return cls[name.upper()] if name else cls.NONE
 
 
+class ResyncEnd(IntEnum):
+    """`enum core_resync`: which end of a resync we are, and how a target asks."""
+
+    SOURCE = 0
+    TARGET = 1
+    TARGET_BY_CHECKSUMS = 2
+
+
 class Io(IntEnum):
     """`enum core_io`: which of the engine's ways to the kernel."""
 
@@ -293,9 +301,11 @@ class Engine:
         """Send the whole bitmap; returns when its last packet is queued."""
         await self._order("bitmap send", lambda token: self._lib.core_bitmap_send(self._engine, token, int(use_rle)))
 
-    def resync_start(self, *, target: bool) -> None:
+    def resync_start(self, *, target: bool, by_checksums: bool = False) -> None:
         """Begin: as target ask for blocks, as source mark in sync what is acknowledged."""
-        self._submit("resync", lambda: self._lib.core_resync_start(self._engine, int(target)))
+        asks = ResyncEnd.TARGET_BY_CHECKSUMS if by_checksums else ResyncEnd.TARGET
+        end = asks if target else ResyncEnd.SOURCE
+        self._submit("resync", lambda: self._lib.core_resync_start(self._engine, end.value))
 
     def resync_rate(self, rate_kib_s: int, in_flight_sectors: int) -> None:
         """Set the pace; 0 KiB/s is no limit, 0 sectors in flight is as before. A source keeps to the latter alone."""

@@ -126,7 +126,7 @@ class Translator:
             case FactType.BITMAP_RECEIVED:
                 return events.BitmapReceived(fact.a, self.new_uuid())
             case FactType.RESYNC_DONE:
-                return events.ResyncDone(fact.a)
+                return events.ResyncDone(fact.a, fact.b, fact.result)
             case FactType.DISK_FAILED:
                 operation = DiskOperation(fact.b).name.lower()
                 return events.DiskFailed(operation, fact.a, -fact.result, self.new_uuid())

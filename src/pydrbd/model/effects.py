@@ -146,6 +146,8 @@ class StartResync:
     """We are target (ask for blocks) or source (mark in sync what the peer acknowledges)."""
 
     target: bool
+    by_checksums: bool = False
+    """As target: ask with the digest of what we have, so that nothing is sent that is equal (`csums-alg`)."""
 
 
 @dataclass(frozen=True, slots=True)

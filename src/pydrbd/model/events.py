@@ -136,6 +136,10 @@ class ResyncDone:
     """As target: every block that could be mended is, its data are flushed and the bitmap is written."""
 
     bits_left: int
+    equal_bits: int = 0
+    """By checksums: so many blocks were equal and not sent,"""
+    equal_percent: int = -1
+    """that is so much of what was compared; -1: nothing was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -372,7 +372,7 @@ class Daemon:
     def _start_resync(self, effect: effects.StartResync) -> None:
         self._progress = Progress(_now_ms(), self._bits_set())
         self._pacer.begin()
-        self._engine.resync_start(target=effect.target)
+        self._engine.resync_start(target=effect.target, by_checksums=effect.by_checksums)
 
     def _start_verify(self, effect: effects.StartVerify) -> None:
         size = self._size_sectors()

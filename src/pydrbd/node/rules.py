@@ -32,6 +32,7 @@ def fresh_state(view: ResourceView) -> NodeState:
             peer_name=view.peer.name,
             wire_protocol=wire_protocol(view),
             integrity_alg=net.data_integrity_alg or "",
+            csums_after_crash_only=net.csums_after_crash_only,
             sync=SyncParam(
                 resync_rate_kib_s=disk.resync_rate_kib_per_s,
                 verify_alg=net.verify_alg or "",

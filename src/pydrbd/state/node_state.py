@@ -56,6 +56,7 @@ class Options:
     wire_protocol: WireProtocol = WireProtocol.C
     two_primaries: bool = False
     integrity_alg: str = ""
+    csums_after_crash_only: bool = False
     sync: SyncParam = field(default_factory=lambda: SyncParam(resync_rate_kib_s=250))
     """Resync speed; verify-alg and csums-alg, which both nodes must have alike."""
     after_sb_0pri: AfterSplitBrain = AfterSplitBrain.DISCONNECT

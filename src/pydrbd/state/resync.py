@@ -97,8 +97,15 @@ def on_sync_uuid(turn: Turn, packet: SyncUuid, bits_set: int) -> None:
     turn.change(before_target_runs=waits)
     turn.add(StopTimer(TIMER), RunHandler(BEFORE_TARGET))
     if not (state.paused or waits):
-        turn.add(StartResync(target=True))
+        ask_for_blocks(turn)
     _say_began(turn, "SyncTarget", bits_set)
+
+
+def ask_for_blocks(turn: Turn) -> None:
+    """As target: by checksums if so configured; `csums-after-crash-only` if we were Primary and crashed (8.4)."""
+    options = turn.state.options
+    worth_it = turn.state.crashed_primary or not options.csums_after_crash_only
+    turn.add(StartResync(target=True, by_checksums=bool(options.sync.csums_alg) and worth_it))
 
 
 def _say_began(turn: Turn, side: str, bits_set: int) -> None:
@@ -117,6 +124,11 @@ def on_resync_done(turn: Turn, event: ResyncDone) -> None:
     else:
         _finish_as_target(turn)
         turn.say("Resync done: our data are the peer's", "resync-done")
+    if event.equal_percent >= 0:
+        turn.say(
+            f"{event.equal_percent} % had equal checksums, eliminated: {event.equal_bits * 4}K",
+            "resync-equal-checksums",
+        )
     turn.settle()
     turn.send_state()
     turn.add(RunHandler("after-resync-target"))
@@ -231,6 +243,6 @@ def follow_pause(turn: Turn) -> None:
             turn.change(replication=ReplicationState.SYNC_TARGET)
             turn.settle()
             if not turn.state.before_target_runs:
-                turn.add(StartResync(target=True))
+                ask_for_blocks(turn)
         case _:
             pass

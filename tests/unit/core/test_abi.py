@@ -22,6 +22,7 @@ def c_enum(name: str) -> dict[str, int]:
     [
         ("core_io", "CORE_IO_", engine.Io),
         ("core_digest", "CORE_DIGEST_", engine.Digest),
+        ("core_resync", "CORE_RESYNC_", engine.ResyncEnd),
         ("core_fact_type", "CORE_FACT_", facts.FactType),
         ("core_lost", "CORE_LOST_", facts.LostReason),
         ("core_disk_op", "CORE_DISK_", facts.DiskOperation),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pydrbd.model.effects import StartResync
 from pydrbd.model.events import HandlerEnded, Promote
 from pydrbd.model.policies import Fencing
 from pydrbd.model.refusals import Refusal
@@ -117,4 +116,4 @@ def _on_before_resync_target(turn: Turn, exit_code: int) -> None:
         )
     elif state.replication is ReplicationState.SYNC_TARGET:
         turn.settle()
-        turn.add(StartResync(target=True))
+        resync.ask_for_blocks(turn)

@@ -12,7 +12,7 @@ import pytest
 from helpers.resource_pair import Disk, Node, ResourcePair
 from helpers.transcript import identifiers, said_by
 from pydrbd.model.commands import Command
-from pydrbd.model.events import Connect, Demote, Disconnect, Down, Invalidate, Promote
+from pydrbd.model.events import Connect, Demote, Disconnect, Down, Invalidate, Outdate, PauseSync, Promote
 from pydrbd.model.generation import GenerationIds, MdFlag
 from pydrbd.model.packets import SyncParam
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
@@ -300,3 +300,66 @@ def test_16_a_crashed_primary_comes_back_as_target():
     assert_identifiers_as_captured(pair, "16-primary-crash")
     assert_both_up_to_date(pair)
     assert pair.castor.state.peer_role is Role.PRIMARY
+
+
+# --- a kernel as the peer: castor's rules say again what they said to it ---------------------------------------------
+
+
+def pair_with_a_kernel() -> ResourcePair:
+    """Both in sync on 32 MiB disks, as `tests/vm` begins its cases; connected, both Secondary."""
+    ids = GenerationIds(0xE3044862E97BC408, 0, 0x0E2099CD3D034076, 4)
+    nodes = []
+    for name, peer in (("castor", "pollux"), ("pollux", "castor")):
+        sync = SyncParam(204800, c_plan_ahead=0, c_fill_target_sectors=4096, c_max_rate_kib_s=1 << 20)
+        options = Options(node_name=name, peer_name=peer, sync=sync)
+        disk = Disk(0xFFB0, [0] * (0xFFB0 // 8), ids, UP_TO_DATE, 0xFFB0)
+        nodes.append(Node(name, disk, options, Drawn()))
+    pair = ResourcePair(*nodes)
+    for each in pair.nodes:
+        each.attach()
+        each.command(Connect)
+    pair.run()
+    return pair
+
+
+def assert_castor_said_as_captured(pair: ResourcePair, name: str) -> None:
+    said = [(Command(command).name, payload.hex()) for _, command, payload in pair.castor.sent]
+    assert said == [(command.name, payload.hex()) for command, payload in said_by(name, "castor")]
+
+
+def miss_writes(pair: ResourcePair, count: int, uuid: int) -> None:
+    """Let castor leave and pollux, the Primary, write so many blocks, under the captured kernel's next identifier."""
+    pair.pollux.command(Promote)
+    pair.run()
+    pair.castor.command(Disconnect)
+    pair.run()
+    draw(pair.pollux, uuid)
+    for block in range(count):
+        assert pair.pollux.write(block, 1)
+    pair.run()
+
+
+def test_17_a_target_rests_until_it_is_told_to_go_on() -> None:
+    pair = pair_with_a_kernel()
+    miss_writes(pair, 0x10EA, 0x4039841303A3B2C3)
+    pair.castor.command(PauseSync, paused=True)
+    draw(pair.pollux, 0xE3054862E97BC409)
+    pair.castor.command(Connect)
+    pair.run()
+    assert pair.castor.state.replication is ReplicationState.PAUSED_SYNC_T
+    assert pair.pollux.state.replication is ReplicationState.PAUSED_SYNC_S
+    pair.castor.command(PauseSync, paused=False)
+    pair.run()
+    assert_both_up_to_date(pair)
+    assert_castor_said_as_captured(pair, "17-pause-by-the-target")
+
+
+def test_19_an_outdated_node_says_so_and_becomes_the_target() -> None:
+    pair = pair_with_a_kernel()
+    miss_writes(pair, 500, 0x56BA0EA462041E8F)
+    pair.castor.command(Outdate)
+    draw(pair.pollux, 0xE3054862E97BC409)
+    pair.castor.command(Connect)
+    pair.run()
+    assert_both_up_to_date(pair)
+    assert_castor_said_as_captured(pair, "19-outdate")

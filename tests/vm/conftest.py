@@ -36,8 +36,8 @@ def snapshots() -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def large_couple(guest_image: Image) -> Iterator[Couple]:
-    """Two machines that run, with two disks each that can hold a file system."""
-    with Couple.create(guest_image, 96 * MIB) as both:
+    """Two machines that run, with three disks each, of which two can hold a file system as a mirror."""
+    with Couple.create(guest_image, 96 * MIB, 3) as both:
         both.boot()
         yield both
 

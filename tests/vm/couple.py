@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from vm.image import Image
-from vm.machine import CommandFailedError, Machine, Result
+from vm.machine import PATIENCE, CommandFailedError, Machine, Result
 
 RESOURCE = "drbd0"
 MIB = 1 << 20
@@ -27,6 +27,8 @@ POLL_SECONDS = 0.3
 ADDRESSES = {"castor": "10.0.0.1", "pollux": "10.0.0.2"}
 WORKLOAD = "/usr/bin/python3 /usr/lib/guest/workload.py"
 BACKING = "/dev/vdc"
+SPARE_BYTES = 160 << 20
+"""Of disks beside the first, at least: room for a slot of indexed metadata."""
 PRELOADED = "/run/pydrbd-loaded.sock"
 ADMIN = f"/run/pydrbd/{RESOURCE}/control.sock"
 
@@ -40,23 +42,26 @@ resource drbd0 {
     NET
   }
   disk {
-    c-plan-ahead 0;
-    resync-rate 200M;
     DISK
   }
   device /dev/drbd0 minor 0;
   disk /dev/vdc;
-  meta-disk internal;
+  meta-disk META;
   on castor { address 10.0.0.1:7788; }
   on pollux { address 10.0.0.2:7788; }
 }
 """
 
 
-def configuration(net: str = "", disk: str = "", protocol: str = "C") -> str:
+FIXED_RATE = "c-plan-ahead 0; resync-rate 200M;"
+
+
+def configuration(net: str = "", disk: str = "", protocol: str = "C", meta: str = "internal") -> str:
     """Return the configuration of both nodes, with options of a case's own; `ping-timeout` suits an emulated
-    machine."""
-    return CONFIGURATION.replace("NET", net).replace("DISK", disk).replace("PROTOCOL", protocol)
+    machine. The speed of a resync is fixed and high unless `disk` says otherwise."""
+    disk = disk if "c-plan-ahead" in disk else f"{FIXED_RATE} {disk}"
+    text = CONFIGURATION.replace("NET", net).replace("DISK", disk).replace("META", meta)
+    return text.replace("PROTOCOL", protocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +236,14 @@ class Couple:
         base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
         for left in base.glob("pydrbd-vm-*-*"):  # by a run that was killed
             if not Path("/proc", left.name.split("-")[2]).exists():
-                shutil.rmtree(left)
+                shutil.rmtree(left, ignore_errors=True)  # another run may do the same
         directory = Path(tempfile.mkdtemp(prefix=f"pydrbd-vm-{os.getpid()}-", dir=base))
         machines = []
         for name, address in ADDRESSES.items():
             paths = tuple(directory / f"{name}-disk{number}" for number in range(disks))
             for path in paths:
                 with path.open("wb") as file:
-                    file.truncate(disk_bytes)
+                    file.truncate(disk_bytes if path is paths[0] else max(disk_bytes, SPARE_BYTES))
             machines.append(Machine(name, address, directory, image, paths, memory_mib))
         return cls(image, directory, disk_bytes, *machines)
 
@@ -265,7 +270,8 @@ class Couple:
         for machine in self.machines:
             machine.try_run(
                 f"umount /opt 2>/dev/null; kill -9 $(cat /run/pydrbd/{RESOURCE}/pid 2>/dev/null) 2>/dev/null; "
-                f"[ -e /proc/drbd ] && drbdsetup down {RESOURCE}; sleep 0.2; blockdev --flushbufs {BACKING}; "
+                f"[ -e /proc/drbd ] && drbdsetup down {RESOURCE}; sleep 0.2; "
+                f"blockdev --flushbufs {BACKING} /dev/vdd; "
                 f"rm -rf /var/lib/pydrbd /var/lib/drbd/*"
             )
 
@@ -291,8 +297,8 @@ class Couple:
 
 def wait_until(condition: Callable[[], bool], what: Callable[[], str], timeout_s: float = 60) -> None:
     """Return as soon as `condition` holds; raise TimeoutError with what `what` says when it does not in time."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout_s:.0f} s: {what()}")
+            raise TimeoutError(f"waited {timeout_s * PATIENCE:.0f} s: {what()}")
         time.sleep(POLL_SECONDS)

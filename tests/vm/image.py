@@ -78,7 +78,7 @@ def _made(cache: Path, kind: str, key: str, make: object) -> Path:
             made.rename(place)
     os.utime(place)
     kept = sorted(cache.glob(f"{kind}-*"), key=lambda each: each.stat().st_mtime)
-    for old in kept[:-3]:  # other clones of the project on this machine may use theirs
+    for old in kept[:-6]:  # other clones of the project on this machine may use theirs
         shutil.rmtree(old)
     return place
 
@@ -101,7 +101,7 @@ def _guest_files() -> list[Path]:
 
 
 def _project_files() -> list[Path]:
-    found = []
+    found = [Path(__file__)]
     for name in PROJECT_SOURCES:
         path = PROJECT / name
         found += [path] if path.is_file() else [each for each in path.rglob("*") if _is_source(each)]
@@ -157,7 +157,7 @@ def _make_project(cache: Path, to: Path) -> None:
     python = tree / VENV / "bin" / "python"
     _run(*pip, "--python", python, "install", "--no-index", "--find-links", wheels, wheel)
     (tree / "bin").mkdir()
-    for name in ("pydrbd", "pydrbd-node"):
+    for name in ("pydrbd", "pydrbd-node", "pydrbd-datadisk", "pydrbd-drbddisk"):
         script = tree / VENV / "bin" / name
         text = script.read_text(encoding="utf-8").partition("\n")[2]
         script.write_text(f"#!{GUEST_PROJECT}/{VENV}/bin/python\n{text}", encoding="utf-8")

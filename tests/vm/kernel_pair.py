@@ -54,7 +54,7 @@ class KernelPair:
 
     # --- beginning ---------------------------------------------------------------------------------------------------
 
-    def begin(self, net: str = "", disk: str = "", protocol: str = "C") -> None:
+    def begin(self, net: str = "", disk: str = "", protocol: str = "C", meta: str = "internal") -> None:
         """Take everything down, write the configuration, begin the capture."""
         self.couple.boot()
         self.couple.as_kind(PydrbdNode, KernelNode)
@@ -62,16 +62,16 @@ class KernelPair:
         for machine in self.couple.machines:
             machine.run("dmesg --clear")
         for node in self.couple.nodes.values():
-            node.configure(configuration(net, disk, protocol))
+            node.configure(configuration(net, disk, protocol, meta))
         self.output.mkdir(parents=True, exist_ok=True)
         self._stop_capture()
         self._path("pcap").unlink(missing_ok=True)
         self.couple.castor.start_capture(self._path("pcap"))
         self._capturing = True
 
-    def begin_fresh(self, net: str = "", disk: str = "", protocol: str = "C") -> None:
+    def begin_fresh(self, net: str = "", disk: str = "", protocol: str = "C", meta: str = "internal") -> None:
         """Begin with different random data on both disks, fresh metadata, and both up and connected."""
-        self.begin(net, disk, protocol)
+        self.begin(net, disk, protocol, meta)
         for number, name in enumerate(self.couple.nodes):
             data = random.Random(number).randbytes(self.couple.disk_bytes)
             _overwrite(self.couple.disk(name), data)

@@ -1,10 +1,14 @@
 """Goal: the seed's configuration unchanged, on md RAID 1, with a mounted file system. PASS: what each name says."""
 
+import os
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from vm.couple import Couple, PydrbdNode, wait_until
+from vm.image import PROJECT
+from vm.machine import Machine
 
 SEED = """\
 resource drbd0 {
@@ -27,8 +31,16 @@ resource drbd0 {
 }
 """
 MAKE_MD3 = (
-    "modprobe raid1; [ -b /dev/md3 ] || mdadm --create /dev/md3 --run --level=1 --raid-devices=2 --metadata=1.2 "
-    "--assume-clean /dev/vdc /dev/vdd"
+    "modprobe raid1; [ -b /dev/md3 ] || mdadm --assemble --run /dev/md3 /dev/vdc /dev/vdd || "
+    "mdadm --create /dev/md3 --run --level=1 --raid-devices=2 --metadata=1.2 --assume-clean /dev/vdc /dev/vdd"
+)
+STATE = "blkid /dev/vde || mkfs.ext4 -q /dev/vde; mkdir -p /var/lib/pydrbd; mount /dev/vde /var/lib/pydrbd"
+SCRIPT = PROJECT / "contrib/resource.d/datadisk"
+KILLS = int(os.environ.get("PYDRBD_VM_KILLS") or 3)
+DATADISK = "/etc/ha.d/resource.d/datadisk drbd0"
+FIO = (
+    "cd / && fio --name=x --directory=/opt --rw=randwrite --bs=4k --size=8m --iodepth=8 --ioengine=libaio --direct=1 "
+    "--verify=crc32c --verify_fatal=1 --do_verify=1 --loops=1000 --output-format=terse --terse-version=3"
 )
 SUM = "cd /opt && sha256sum $(find . -type f | sort) | sha256sum"
 
@@ -42,15 +54,23 @@ def settled(couple: Couple) -> None:
     wait_until(lambda: all(node.seen().in_sync for node in nodes), lambda: seen(couple), 180)
 
 
+def prepare(machine: Machine) -> None:
+    """Make or assemble /dev/md3, and put the host's files where they belong; a guest's root forgets."""
+    machine.run("modprobe nbd")
+    machine.run(MAKE_MD3)
+    machine.run(STATE)
+    machine.put("/etc/drbd.conf", SEED)
+    machine.put("/etc/fstab", "/dev/nb0 /opt ext4 noauto 0 0\n")
+    machine.put("/etc/ha.d/resource.d/datadisk", SCRIPT.read_bytes(), 0o755)
+
+
 @pytest.fixture(scope="module")
 def serving(large_couple: Couple) -> Iterator[Couple]:
     """castor is primary, /opt is mounted there; both in sync."""
     couple = large_couple
     couple.as_kind(PydrbdNode, PydrbdNode)
     for node in couple.nodes.values():
-        node.machine.run("modprobe nbd")
-        node.machine.run(MAKE_MD3)
-        node.machine.put("/etc/drbd.conf", SEED)
+        prepare(node.machine)
         node.tell("create-md --force")
         node.tell("up")
     castor = couple.nodes["castor"]
@@ -118,3 +138,90 @@ def test_fstrim_is_taken(serving: Couple) -> None:
     serving.castor.run("rm -rf /opt/before && fstrim -v /opt && sync")
     settled(serving)
     serving.castor.run("umount /opt && fsck.ext4 -fn /dev/nbd0 && mount /dev/nbd0 /opt")
+
+
+def test_kills_under_load_cost_time_and_nothing_else(serving: Couple) -> None:
+    """PYDRBD_VM_KILLS says how many; the daemon is started again by hand, in an emulated processor's time."""
+    castor, node = serving.castor, serving.nodes["castor"]
+    settled(serving)
+    writing = castor.start(f"{FIO} --runtime={40 * KILLS} --time_based", 600)
+    for _ in range(KILLS):
+        wait_until(lambda: "opt" in castor.run("cat /proc/mounts"), lambda: seen(serving))
+        node.kill()
+        node.tell("up")
+        wait_until(lambda: node.seen().role == "Primary", lambda: seen(serving))
+    result = castor.result(writing, 600)
+    assert result.code == 0, result.out + result.err
+    assert "I/O error" not in castor.run("dmesg")
+    castor.run("rm -f /opt/x.*; sync")
+    settled(serving)
+
+
+def test_datadisk_moves_the_file_system_as_heartbeat_asks_it_to(serving: Couple) -> None:
+    castor, pollux = serving.castor, serving.pollux
+    castor.run("date > /opt/here; sync")
+    whole = castor.run(SUM)
+    for here, there in [(castor, pollux), (pollux, castor)]:
+        assert re.search("running|OK", here.run(f"{DATADISK} status"))
+        assert not re.search("running|Running|OK", there.run(f"{DATADISK} status"))
+        here.run(f"cd / && {DATADISK} stop")
+        here.run(f"{DATADISK} stop")
+        assert not re.search("running|Running|OK", here.run(f"{DATADISK} status"))
+        assert "/opt" not in here.run("cat /proc/mounts")
+        there.run(f"{DATADISK} start")
+        there.run(f"{DATADISK} start")
+        assert "/dev/nbd0 /opt ext4 rw" in there.run("cat /proc/mounts")
+        assert there.run(SUM) == whole
+
+
+def test_datadisk_waits_while_the_peer_is_primary(serving: Couple) -> None:
+    pollux = serving.pollux
+    starting = pollux.start(f"{DATADISK} start")
+    with pytest.raises(TimeoutError):
+        starting.result(timeout=20)
+    serving.castor.run(f"cd / && {DATADISK} stop")
+    assert pollux.result(starting).code == 0
+    assert "/opt" in pollux.run("cat /proc/mounts")
+    pollux.run(f"cd / && {DATADISK} stop")
+    serving.castor.run(f"{DATADISK} start")
+
+
+def test_the_other_node_goes_on_after_a_power_cut(serving: Couple) -> None:
+    castor, pollux = serving.castor, serving.pollux
+    settled(serving)
+    castor.run("dd if=/dev/urandom of=/opt/last bs=64k count=16 conv=fsync")
+    whole = castor.run(SUM)
+    castor.power_cut()
+    other = serving.nodes["pollux"]
+    wait_until(lambda: other.seen().connection == "WFConnection", other.log)
+    pollux.run(f"{DATADISK} start")
+    assert pollux.run(SUM) == whole
+    pollux.run("dd if=/dev/urandom of=/opt/after bs=64k count=16 conv=fsync")
+    serving.boot()
+    prepare(castor)
+    serving.nodes["castor"].tell("up")
+    settled(serving)
+    whole = pollux.run(SUM)
+    pollux.run(f"cd / && {DATADISK} stop")
+    castor.run(f"{DATADISK} start")
+    assert castor.run(SUM) == whole
+
+
+def test_a_primary_that_loses_all_its_disks_goes_on_from_its_peer(serving: Couple) -> None:
+    """The last case here: the disks are gone for good."""
+    castor, node = serving.castor, serving.nodes["castor"]
+    settled(serving)
+    castor.run("dd if=/dev/urandom of=/opt/with bs=64k count=16 conv=fsync")
+    writing = castor.start(
+        "for i in $(seq 40); do dd if=/dev/urandom of=/opt/w$i bs=16k count=4 conv=fsync || exit; done"
+    )
+    for number in (0, 1):
+        castor.pull_disk(number)
+    assert castor.result(writing).code == 0
+    wait_until(lambda: node.seen().disk == "Diskless", lambda: seen(serving))
+    castor.run("dd if=/dev/urandom of=/opt/without bs=64k count=16 conv=fsync; echo 3 > /proc/sys/vm/drop_caches")
+    whole = castor.run(SUM)
+    assert "nbd0" not in castor.run("dmesg | grep 'I/O error' || true")
+    castor.run(f"cd / && {DATADISK} stop")
+    serving.pollux.run(f"{DATADISK} start")
+    assert serving.pollux.run(SUM) == whole

@@ -1,13 +1,16 @@
 """`pydrbd`, already imported: each command is a fork of this process, because imports take seconds in an emulated
 machine.
 
-Everything that a command runs is the installed pydrbd's own code. A connection to the socket carries the arguments as
+Everything that a command runs is the installed pydrbd's own code; a daemon, too, is a fork in the place of a new
+interpreter. A connection to the socket carries the arguments as
 one line of JSON, then back the exit code, what was printed and what was complained, as one line of JSON. A daemon that
 a command starts outlives it as always. Copied into the guest.
 """
 
+import importlib
 import json
 import os
+import pkgutil
 import socket
 import sys
 import traceback
@@ -17,10 +20,14 @@ SOCKET = "/run/pydrbd-loaded.sock"
 
 def serve() -> None:
     """Import everything, then fork for each connection."""
-    import pydrbd.node.main
+    import pydrbd
     from pydrbd.cli.main import main as run
 
-    assert pydrbd.node.main
+    for module in pkgutil.walk_packages(pydrbd.__path__, "pydrbd."):
+        importlib.import_module(module.name)
+    import pydrbd.cli.daemon_verbs
+
+    pydrbd.cli.daemon_verbs.start = start_daemon  # type: ignore[assignment]
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(SOCKET)
     listener.listen(16)
@@ -37,6 +44,26 @@ def serve() -> None:
                     break
             except ChildProcessError:
                 break
+
+
+def start_daemon(context: object, resource: str) -> None:
+    """Start the daemon in the background; return when it is up. Raises `VerbError` with what it said."""
+    from pydrbd.cli.admin_client import VerbError
+    from pydrbd.node.main import main as node
+
+    said, says = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(says, 2)
+        os.closerange(3, 256)
+        os.environ.update(context.environment())  # type: ignore[attr-defined]
+        os._exit(node([resource]))
+    os.close(says)
+    with open(said, encoding="utf-8") as pipe:  # noqa: PTH123
+        text = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        raise VerbError(text.strip(), code)
 
 
 def supervise(connection: socket.socket, run: object) -> None:

@@ -136,6 +136,24 @@ def test_a_primary_that_crashed_applies_its_activity_log(pair: KernelPair, prima
 
 
 @BOTH
+def test_both_crash_and_the_primary_has_the_data(pair: KernelPair, primary: str) -> None:
+    pair.begin_in_sync(primary)
+    node, other = pair.both(primary)
+    pair.write(node, 34)
+    node.machine.start(f"{workload(node)} --seed 35 --seconds 30")
+    pair.wait(lambda: len(pair.transcript().packets) > 100, "writes")
+    crash(pair, other)
+    crash(pair, node)
+    pair.couple.boot()
+    revive(pair, other, alone=True)
+    revive(pair, node)
+    pair.wait_in_sync()
+    node.tell("primary")
+    pair.write(node, 36)
+    pair.verify(node, 36)
+
+
+@BOTH
 def test_a_cut_wire_is_noticed_and_mended(pair: KernelPair, primary: str) -> None:
     pair.begin_in_sync(primary, net="ping-int 3; timeout 25;")
     node, other = pair.both(primary)
@@ -204,11 +222,12 @@ def crash(pair: KernelPair, node: object) -> None:
         pair.couple.pollux.power_cut()
 
 
-def revive(pair: KernelPair, node: object) -> None:
-    """Start it again, and wait for the connection."""
+def revive(pair: KernelPair, node: object, *, alone: bool = False) -> None:
+    """Start it again, and wait for the connection unless it is alone."""
     text = pair.ours.machine.get("/etc/drbd.conf").decode()
     pair.couple.boot()
     if node is pair.kernel:
         pair.kernel.configure(text.replace("attach none;", ""))
     pair.couple.nodes[node.machine.name].tell("up")  # type: ignore[attr-defined]
-    pair.wait_connected()
+    if not alone:
+        pair.wait_connected()

@@ -84,3 +84,59 @@ def test_different_settings_are_refused(pair: KernelPair, option: str) -> None:
     pair.ours.ask("disconnect")
     pair.ours.ask("connect")
     pair.wait_connected()
+
+
+def solved(pair: KernelPair, victim: str) -> None:
+    """Connect again; what the victim wrote is gone, what the other one wrote is there."""
+    pair.kernel.tell("connect")
+    pair.ours.tell("connect")
+    pair.wait_connected()
+    pair.wait_in_sync()
+    survivor = pair.both(victim)[1]
+    survivor.ask("primary")
+    pair.verify(survivor, 44 if victim == "pydrbd" else 43)
+
+
+@BOTH
+def test_the_fewest_changes_lose_by_policy(pair: KernelPair, victim: str) -> None:
+    pair.begin_in_sync(net="after-sb-0pri discard-least-changes;")
+    survivor = pair.both(victim)[1]
+    for node in (pair.ours, pair.kernel):
+        node.ask("disconnect")
+    for seed, node in enumerate((pair.ours, pair.kernel), start=43):
+        node.tell("primary")
+        pair.write(node, seed, "" if node is survivor else "--waves 2")
+        node.tell("secondary")
+    solved(pair, victim)
+
+
+@BOTH
+@pytest.mark.parametrize("policy", ["younger", "older"])
+def test_who_was_primary_first_or_last_loses_by_policy(pair: KernelPair, victim: str, policy: str) -> None:
+    pair.begin_in_sync(net=f"after-sb-0pri discard-{policy}-primary;")
+    older = victim if policy == "older" else {"pydrbd": "kernel", "kernel": "pydrbd"}[victim]
+    first, second = pair.both(older)
+    first.tell("primary")
+    first.ask("disconnect")
+    pair.wait_seen(second, peer_role="Unknown")
+    second.ask("disconnect")
+    pair.write(first, 43 if older == "pydrbd" else 44)
+    first.tell("secondary")
+    second.tell("primary")
+    pair.write(second, 44 if older == "pydrbd" else 43)
+    second.tell("secondary")
+    solved(pair, victim)
+
+
+@BOTH
+def test_a_policy_that_would_cost_the_primary_its_data_needs_consent(pair: KernelPair, victim: str) -> None:
+    pair.begin_in_sync(net="after-sb-0pri discard-least-changes; after-sb-1pri consensus;")
+    survivor = pair.both(victim)[1]
+    for node in (pair.ours, pair.kernel):
+        node.ask("disconnect")
+    for seed, node in enumerate((pair.ours, pair.kernel), start=43):
+        node.tell("primary")
+        pair.write(node, seed, "" if node is survivor else "--waves 2")
+        if node is not survivor:
+            node.tell("secondary")
+    solved(pair, victim)

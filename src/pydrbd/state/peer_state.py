@@ -157,18 +157,22 @@ def _follow(turn: Turn, packet: State, peer_disk: DiskState, new_uuid: int) -> N
     turn.enter(turn.state.replication)
     resync.follow_pause(turn)
     if lost_data:
-        _peer_lost_its_data(turn, new_uuid)
-    turn.settle()
-    if lost_data:
-        _forget_what_it_has(turn)
+        on_peer_without_data(turn, new_uuid)
+    else:
+        turn.settle()
 
 
-def _peer_lost_its_data(turn: Turn, new_uuid: int) -> None:
+def on_peer_without_data(turn: Turn, new_uuid: int) -> None:
     """Deal with a peer whose disk is gone while we stay connected: it misses what is written from now on."""
+    turn.say(f"{turn.state.options.peer_name} has lost its disk", "peer-diskless", WARNING)
+    if generations.lacks_generation(turn.state):
+        _begin_without_it(turn, new_uuid)
+    turn.settle()
+    _forget_what_it_has(turn)
+
+
+def _begin_without_it(turn: Turn, new_uuid: int) -> None:
     state = turn.state
-    turn.say(f"{state.options.peer_name} has lost its disk", "peer-diskless", WARNING)
-    if not generations.lacks_generation(state):
-        return
     if state.peer_role is Role.PRIMARY:
         # Its writes come through us; there is no gate of ours that could wait for the first of them.
         first_write.begin_generation(turn, new_uuid, "peer-primary-diskless")

@@ -9,11 +9,21 @@ import pytest
 
 from helpers.resource_pair import Disk, Node, ResourcePair
 from pydrbd.model import effects
-from pydrbd.model.commands import Socket
+from pydrbd.model.commands import Command, Socket
 from pydrbd.model.effects import Gate, Reads, Replication
-from pydrbd.model.events import Connect, Demote, Detach, DiskFailed, Lost, MetadataFailed, PeerDiskFailed, Promote
+from pydrbd.model.events import (
+    Connect,
+    Demote,
+    Detach,
+    DiskFailed,
+    Lost,
+    MetadataFailed,
+    PacketReceived,
+    PeerDiskFailed,
+    Promote,
+)
 from pydrbd.model.generation import GenerationIds, MdFlag
-from pydrbd.model.packets import UuidFlag
+from pydrbd.model.packets import Change, StateChangeRequest, UuidFlag
 from pydrbd.model.policies import OnIoError
 from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
@@ -146,6 +156,18 @@ def test_a_block_that_the_peer_could_not_write_stops_replication_at_once(pair: R
     assert (castor.replication, castor.gate) == (Replication.NONE, Gate.OPEN)
     assert order_of(castor, effects.PersistMetadata, effects.Release) == [effects.PersistMetadata, effects.Release]
     assert (castor.disk.ids.current, castor.acknowledged[1], castor.bits) == (0x7001, 11, {1})
+
+
+def test_a_primary_that_asks_to_give_its_disk_up_gets_a_yes_and_a_new_generation(pair: ResourcePair) -> None:
+    """The kernel's DRBD asks: what it writes from then on is here alone, and must not look like its own old data."""
+    pollux = pair.pollux
+    pollux.sent.clear()
+    pollux.performed.clear()
+    pollux.post(PacketReceived(StateChangeRequest(Change(disk=DiskState.FAILED)), 0, 0x7000))
+    assert [Command(command) for _, command, _ in pollux.sent] == [Command.STATE_CHG_REPLY, Command.UUIDS]
+    assert (pollux.disk.ids.current, pollux.disk.ids.bitmap) == (0x7000, 0x10)
+    assert order_of(pollux, effects.PersistMetadata, effects.ResumeReading)[0] is effects.PersistMetadata
+    assert pollux.state.peer_disk is DiskState.FAILED
 
 
 def test_metadata_that_cannot_be_written_cost_the_disk_and_refuse_the_command(pair: ResourcePair) -> None:

@@ -11,7 +11,7 @@ from pydrbd.model.packets import (
     StateChangeRequest,
 )
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
-from pydrbd.state import invalidate, resync
+from pydrbd.state import invalidate, peer_state, resync
 from pydrbd.state.changes import online_verify, requests
 from pydrbd.state.node_state import NodeState
 from pydrbd.state.turn import WARNING, Turn
@@ -27,6 +27,7 @@ def on_state_change_request(turn: Turn, packet: StateChangeRequest, new_uuid: in
         turn.say(f"Refused a state change that the peer wanted: {result.name}", "peer-request-refused", WARNING)
         turn.send(StateChangeReply(result))
         return
+    had_data = turn.state.peer_disk >= DiskState.INCONSISTENT
     _apply(turn, change)
     if change.replication is ReplicationState.VERIFY_S:
         online_verify.begin_as_target(turn)
@@ -36,6 +37,9 @@ def on_state_change_request(turn: Turn, packet: StateChangeRequest, new_uuid: in
         invalidate.begin_as_source(turn, new_uuid)
     elif change.replication is ReplicationState.STARTING_SYNC_S:
         invalidate.begin_as_target(turn)
+    elif had_data and turn.state.peer_disk < DiskState.INCONSISTENT:
+        # 8.4 asks before it detaches. Its STATE will say nothing new then, and writes may come before it.
+        peer_state.on_peer_without_data(turn, new_uuid)
 
 
 def _judge(state: NodeState, change: Change) -> ChangeResult:

@@ -81,3 +81,13 @@ def test_operations_explains_every_policy_and_quotes_sentences_that_are_said() -
         sentence = row.split("`")[1]
         parts = [part.strip() for part in sentence.split("...")]
         assert [part for part in parts if part not in source] == [], sentence
+
+
+def test_the_tests_that_the_page_about_testing_names_exist() -> None:
+    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/test_*.py"))
+    missing = [name for name in re.findall(r"`(test_\w+)`", page) if f"def {name}(" not in tests]
+    missing += [
+        name for name in re.findall(r"`(\d\d-[\w-]+)`", page) if not (ROOT / f"tests/scenarios/{name}.txt").exists()
+    ]
+    assert not missing, missing

@@ -144,8 +144,14 @@ void sim_disks_free(struct sim_world *world)
     }
 }
 
+static bool is_zero(const uint8_t *bytes, uint64_t length)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0;
+}
+
 /* --- what a write leaves behind --- */
 
+/* Zeroes take no memory: most of what a resync copies is that, and every page costs each forked case a fault. */
 static struct sim_record *record_new(struct sim_disk *disk, uint64_t offset, const uint8_t *bytes, uint64_t length)
 {
     struct sim_record *record = calloc(1, sizeof(*record));
@@ -154,7 +160,7 @@ static struct sim_record *record_new(struct sim_disk *disk, uint64_t offset, con
     assert(record != NULL && offset + length <= disk->pages * PAGE_BYTES);
     record->offset_bytes = offset;
     record->length_bytes = length;
-    if (bytes) {
+    if (bytes && !is_zero(bytes, length)) {
         record->bytes = malloc(length);
         assert(record->bytes != NULL);
         memcpy(record->bytes, bytes, length);
@@ -308,8 +314,10 @@ void sim_disk_begin(struct sim_world *world, struct io *io, struct io_op *op)
 
 static void write_ends(struct sim_world *world, struct sim_disk *disk, struct io_op *op, struct sim_record *record)
 {
-    if (op->kind == IO_WRITE)
+    if (op->kind == IO_WRITE && record->bytes)
         assert(memcmp(op->buffer, record->bytes, record->length_bytes) == 0);
+    else if (op->kind == IO_WRITE)
+        assert(is_zero(op->buffer, record->length_bytes));
     make_seen(world, disk, record);
     if ((op->flags & IO_FUA) == 0)
         return;

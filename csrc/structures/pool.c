@@ -20,6 +20,9 @@
 #define NO_PAGE UINT32_MAX
 #define RECENT_MAX 64u
 #define HUGE_PAGE_BYTES (2u << 20)
+#ifndef POOL_UNTOUCHED
+#define POOL_UNTOUCHED false /* true for who makes and drops engines by the thousand: the simulator */
+#endif
 
 _Static_assert((PAGE_BYTES << (ORDERS - 1)) == POOL_BLOCK_MAX, "the last order is the largest block");
 
@@ -129,6 +132,8 @@ static int map_region(struct pool *pool, uint64_t bytes)
 
 static void touch_region(struct pool *pool, bool lock)
 {
+    if (POOL_UNTOUCHED)
+        return;
     /* A refusal of either costs speed or certainty, not correctness. */
     (void)madvise(pool->region, pool->bytes, MADV_HUGEPAGE);
     pool->locked = lock && mlock(pool->region, pool->bytes) == 0;

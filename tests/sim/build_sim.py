@@ -20,6 +20,7 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "sim"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-fPIC", "-fvisibility=hidden", "-UNDEBUG", "-Wall", "-Wextra"]
+FLAGS += ["-DPOOL_UNTOUCHED=true"]
 SANITIZE = os.environ.get("PYDRBD_SANITIZE", "")
 if SANITIZE:
     FLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]

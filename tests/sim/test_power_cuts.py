@@ -31,14 +31,25 @@ def _explain(enumeration: Enumeration, report: Report) -> str:
 CUTS = [
     *((workload, victims) for workload in ("replicated", "disconnected") for victims in ("castor", "pollux", "both")),
     ("handed_over", "both"),
+    ("swapped", "both"),
 ]
+
+
+def _cut(workload: str, victims: str, every: int) -> None:
+    enumeration = Enumeration(getattr(workloads, workload), SEED, victims)
+    enumeration.every = every
+    report = enumeration.run()
+    print(f"{report.steps} steps, {report.cases} cases, {report.seconds:.0f} s")
+    assert not report.failures, _explain(enumeration, report)
+    assert report.cases * every > report.steps
 
 
 @pytest.mark.parametrize(("workload", "victims"), CUTS)
 def test_nothing_is_lost_by_a_power_cut_at_any_step(workload: str, victims: str) -> None:
-    enumeration = Enumeration(getattr(workloads, workload), SEED, victims)
-    enumeration.every = EVERY
-    report = enumeration.run()
-    print(f"{report.steps} steps, {report.cases} cases, {report.seconds:.0f} s")
-    assert not report.failures, _explain(enumeration, report)
-    assert report.cases * EVERY > report.steps
+    _cut(workload, victims, EVERY)
+
+
+@pytest.mark.parametrize(("victims", "every"), [("castor", 97), ("pollux", 1499)])
+def test_a_disk_that_is_copied_whole_may_lose_its_power(victims: str, every: int) -> None:
+    """Thousands of steps, each like the one before: a few of them will do."""
+    _cut("invalidated", victims, every)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from pydrbd.model.events import Invalidate, PauseSync
+from pydrbd.model.states import ReplicationState
 from sim.pair import EXTENT_SECTORS as EXTENT
 from sim.pair import Pair
 
@@ -80,3 +82,35 @@ async def handed_over(pair: Pair) -> None:
     client = await pair.promote(pair.pollux)
     await client.write(16)
     await pair.demote(pair.pollux, client)
+
+
+async def swapped(pair: Pair) -> None:
+    """The target of a resync is promoted against the peer's data: it reads there, and writes to blocks it lacks."""
+    client = await pair.promote(pair.castor)
+    await client.write(8)
+    pair.wire.cut()
+    await asyncio.gather(client.write(40, 32), client.write(EXTENT + 8, 64))
+    assert await pair.pollux.command(PauseSync, paused=True) is None
+    pair.wire.heal()
+    await pair.pollux.until(lambda state: state.replication is ReplicationState.PAUSED_SYNC_T)
+    await pair.demote(pair.castor, client)
+    client = await pair.promote(pair.pollux)
+    await asyncio.gather(client.write(48), client.write(EXTENT + 24, 4))
+    await client.read_all()
+    assert await pair.pollux.command(PauseSync, paused=False) is None
+    await asyncio.gather(client.write(16), client.write(EXTENT + 32))
+    await client.flush()
+    await pair.in_sync()
+    await pair.demote(pair.pollux, client)
+
+
+async def invalidated(pair: Pair) -> None:
+    """A disk is declared bad, and copied whole while writes go on."""
+    client = await pair.promote(pair.castor)
+    await asyncio.gather(client.write(8), client.write(EXTENT + 8))
+    await client.flush()
+    assert await pair.pollux.command(Invalidate, new_uuid=pair.world.new_uuid()) is None
+    await asyncio.gather(client.write(16), client.write(2 * EXTENT + 4, 16))
+    await client.flush()
+    await pair.in_sync()
+    await client.write(24)

@@ -66,6 +66,15 @@ int core_export_client(core_engine *engine, int32_t fd); /* an accepted stream s
 /* As core_export_client, for our own kernel device: not counted as a client, in facts and counters.  in_transmission 1:
  * nothing is negotiated (the kernel's nbd). */
 int core_export_device(core_engine *engine, int32_t fd, uint32_t in_transmission);
+/* The queue of our own ublk device: /dev/ublkcN, opened O_NONBLOCK, with one queue of that depth; taken over.  Answered
+ * when the kernel has a command for each tag, that is, when START_DEV and END_USER_RECOVERY need no longer wait;
+ * -EOPNOTSUPP: not by way of threads.  It ends by itself when the device is stopped. */
+int core_export_ublk(core_engine *engine, uint64_t token, int32_t fd, uint32_t depth);
 int core_export_close(core_engine *engine, uint64_t token); /* no new requests; answered when none is in flight */
+
+/* Gives /dev/ublk-control (fd) a command of linux/ublk_cmd.h, for the device of this number, with a buffer in and out,
+ * and waits: from any thread but the engine's.  Returns what the driver does, or -EPERM, -ENOSYS, -EINVAL: no such
+ * ring. */
+int core_ublk_control(int32_t fd, uint32_t operation, uint32_t number, uint8_t *buffer, uint32_t length, uint64_t data);
 
 uint32_t core_crc32c(uint32_t seed, const uint8_t *data, uint64_t length); /* seed and result inverted: 0 begins */

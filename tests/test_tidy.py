@@ -134,11 +134,11 @@ def includes(path: Path) -> list[str]:
     return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_only_io_uring_includes_liburing() -> None:
+def test_only_io_uring_and_the_carrier_of_ublks_commands_include_liburing() -> None:
     users = [
         shown(path) for path in in_folder("csrc", ".c") + in_folder("csrc", ".h") if "liburing.h" in includes(path)
     ]
-    assert {Path(name).name for name in users} <= {"io_uring.c"}, users
+    assert {Path(name).name for name in users} <= {"io_uring.c", "ublk_control.c"}, users
 
 
 def test_only_checksum_includes_openssl() -> None:

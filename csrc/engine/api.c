@@ -219,6 +219,13 @@ int core_export_device(core_engine *engine, int32_t fd, uint32_t in_transmission
     return push_plain(engine, ORDER_EXPORT_CLIENT, 0, (uint32_t)fd, kind);
 }
 
+int core_export_ublk(core_engine *engine, uint64_t token, int32_t fd, uint32_t depth)
+{
+    if (fd < 0 || depth == 0 || depth > CORE_UBLK_DEPTH_MAX)
+        return -EINVAL;
+    return push_plain(engine, ORDER_EXPORT_UBLK, token, (uint32_t)fd, depth);
+}
+
 int core_export_close(core_engine *engine, uint64_t token)
 {
     return push_plain(engine, ORDER_EXPORT_CLOSE, token, 0, 0);

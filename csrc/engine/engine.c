@@ -268,6 +268,7 @@ static void pump(struct core_engine *engine)
     verify_pump(engine);
     bitmap_pages_pump(engine); /* after these two, which may just have asked for its last sweep */
     peer_pump(engine);
+    ublk_queue_pump(engine);
     export_pump(engine);
 }
 
@@ -284,6 +285,9 @@ static uint64_t next_deadline_ns(const struct core_engine *engine)
     if (other < deadline)
         deadline = other;
     other = export_deadline_ns(engine);
+    if (other < deadline)
+        deadline = other;
+    other = ublk_queue_deadline_ns(engine);
     return other < deadline ? other : deadline;
 }
 
@@ -296,11 +300,12 @@ static bool is_quiet(const struct core_engine *engine)
 static void wind_up(struct core_engine *engine)
 {
     export_close(engine, 0);
+    ublk_queue_abandon(engine);
     for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++)
         if (engine->export.clients[i] != NULL)
             engine->export.clients[i]->closing = true;
     peer_lose(&engine->peer, CORE_LOST_ORDERED);
-    while (!is_quiet(engine) || !export_sockets_are_quiet(engine)) {
+    while (!is_quiet(engine) || !export_sockets_are_quiet(engine) || !ublk_queue_is_quiet(engine)) {
         export_pump(engine);
         if (io_turn(engine->io, io_now_ns(engine->io) + 100000000ull) < 0)
             break;
@@ -311,6 +316,7 @@ static void wind_up(struct core_engine *engine)
     while (engine->waiting_for_orders && io_turn(engine->io, UINT64_MAX) >= 0)
         ;
     export_fini(engine);
+    ublk_queue_fini(engine);
     disk_free(engine);
 }
 

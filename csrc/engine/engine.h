@@ -26,6 +26,7 @@
 #include "request.h"
 #include "resync.h"
 #include "ring.h"
+#include "ublk_queue.h"
 #include "upper.h"
 #include "verify.h"
 
@@ -64,6 +65,7 @@ struct core_engine {
     struct verify verify;
     struct bitmap_exchange exchange;
     struct export export;
+    struct ublk_queue *ublk; /* NULL: no such device */
 
     /* What the control plane ordered. */
     enum core_replication replication;

@@ -19,25 +19,45 @@
 /* --- the table of calls: memory, requests
  * -------------------------------------------------------------------------------- */
 
-/* First come, first served: while one client waits for a large payload, the small ones of others wait behind it. */
+void *export_payload(struct core_engine *engine, const void *asker, uint32_t length_bytes)
+{
+    struct export *export = &engine->export;
+    if (export->want_memory != NULL && export->want_memory != asker)
+        return NULL;
+    void *payload = pool_get(engine->pool, length_bytes);
+    export->want_memory = payload == NULL ? asker : NULL;
+    return payload;
+}
+
 static void *begin(void *user, struct nbd_request *request)
 {
     struct core_engine *engine = user;
-    struct export *export = &engine->export;
-    struct client *client = export->parsing;
-    if (export->want_memory != NULL && export->want_memory != client)
-        return NULL;
-    void *payload = pool_get(engine->pool, (uint32_t)request->length_bytes);
-    export->want_memory = payload == NULL ? client : NULL;
+    struct client *client = engine->export.parsing;
+    void *payload = export_payload(engine, client, (uint32_t)request->length_bytes);
     client->starved = payload == NULL;
     return payload;
 }
 
+void export_payload_over(struct core_engine *engine, void *payload, uint32_t length_bytes)
+{
+    if (!hanging_keeps(engine, payload))
+        pool_put(engine->pool, payload, length_bytes);
+}
+
 static void release(void *user, void *payload, uint64_t length_bytes)
 {
-    struct core_engine *engine = user;
-    if (!hanging_keeps(engine, payload))
-        pool_put(engine->pool, payload, (uint32_t)length_bytes);
+    export_payload_over(user, payload, (uint32_t)length_bytes);
+}
+
+static void reply(struct upper *upper)
+{
+    struct client *client = upper->client;
+    struct nbd_request *nbd = upper->nbd;
+    int error = upper->error;
+    upper->next = client->free;
+    client->free = upper;
+    upper->nbd = NULL;
+    nbd_session_reply(client->session, nbd, -error);
 }
 
 static void submit(void *user, struct nbd_session *session, struct nbd_request *request)
@@ -49,21 +69,9 @@ static void submit(void *user, struct nbd_session *session, struct nbd_request *
     client->free = upper->next;
     upper->nbd = request;
     upper->client = client;
+    upper->reply = reply;
     upper->engine = engine;
     upper_begin(upper);
-}
-
-void export_reply(struct upper *upper)
-{
-    struct client *client = upper->client;
-    struct nbd_request *nbd = upper->nbd;
-    int error = upper->error;
-    hanging_before_reply(upper);
-    upper->engine->upper_pending--;
-    upper->next = client->free;
-    client->free = upper;
-    upper->nbd = NULL;
-    nbd_session_reply(client->session, nbd, -error);
 }
 
 /* --- sockets
@@ -286,7 +294,8 @@ void export_pump(struct core_engine *engine)
         if (is_over(export->clients[i]))
             client_free(engine, &export->clients[i]);
     }
-    if (export->close_token != 0 && export_is_idle(engine) && peer_has_it_for_good(engine)) {
+    if (export->close_token != 0 && export_is_idle(engine) && ublk_queue_is_idle(engine) &&
+        peer_has_it_for_good(engine)) {
         if (export->close_token != UINT64_MAX)
             facts_done(engine, export->close_token, 0);
         export->close_token = 0;

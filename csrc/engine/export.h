@@ -51,9 +51,9 @@ struct export
     uint64_t close_token;
     uint32_t transmitting;
     uint64_t clients_ever;
-    struct client *parsing;     /* whose session calls ->begin and ->submit right now */
-    struct client *want_memory; /* asked first and got none: it is served first */
-    bool told_dirty;            /* the number of clients changed and the control plane was not told yet */
+    struct client *parsing;  /* whose session calls ->begin and ->submit right now */
+    const void *want_memory; /* who asked first and got none: he is served first */
+    bool told_dirty;         /* the number of clients changed and the control plane was not told yet */
 };
 
 void export_open(struct core_engine *engine, uint64_t token, const char *name, bool read_only);
@@ -62,7 +62,10 @@ void export_close(struct core_engine *engine, uint64_t token);
 void export_pump(struct core_engine *engine);
 void export_tick(struct core_engine *engine);
 uint64_t export_deadline_ns(const struct core_engine *engine);
-void export_reply(struct upper *upper);
+/* Memory for a payload, of the pool, or NULL: ask again later.  First come, first served: while one waits for a large
+ * payload, the small ones of others wait behind it.  asker: who it is, always the same. */
+void *export_payload(struct core_engine *engine, const void *asker, uint32_t length_bytes);
+void export_payload_over(struct core_engine *engine, void *payload, uint32_t length_bytes); /* when it is answered */
 void export_fini(struct core_engine *engine);
 bool export_is_idle(const struct core_engine *engine);           /* no client left */
 bool export_sockets_are_quiet(const struct core_engine *engine); /* nothing under way on any */

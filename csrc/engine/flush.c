@@ -17,7 +17,7 @@ static void flushed(struct io_op *op, int32_t result);
 static void answer_if_done(struct upper *upper)
 {
     if (!upper->flush_local && !upper->flush_peer)
-        export_reply(upper);
+        upper_reply(upper);
 }
 
 static void queue_local(struct upper_queue *queue, struct upper *upper)

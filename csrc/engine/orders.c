@@ -192,6 +192,11 @@ static void add_client(struct core_engine *engine, const struct order *order)
     export_client_new(engine, (int32_t)order->a, order->b);
 }
 
+static void open_ublk(struct core_engine *engine, const struct order *order)
+{
+    ublk_queue_open(engine, order->token, (int32_t)order->a, order->b);
+}
+
 static void close_export(struct core_engine *engine, const struct order *order)
 {
     export_close(engine, order->token);
@@ -229,6 +234,7 @@ static const order_handler handlers[] = {
     [ORDER_VERIFY_STOP] = stop_verify,
     [ORDER_EXPORT_OPEN] = open_export,
     [ORDER_EXPORT_CLIENT] = add_client,
+    [ORDER_EXPORT_UBLK] = open_ublk,
     [ORDER_EXPORT_CLOSE] = close_export,
 };
 

@@ -31,6 +31,13 @@ struct upper *upper_queue_take(struct upper_queue *queue)
     return upper;
 }
 
+void upper_reply(struct upper *upper)
+{
+    hanging_before_reply(upper);
+    upper->engine->upper_pending--;
+    upper->reply(upper);
+}
+
 static bool is_zero(const struct upper *upper)
 {
     return upper->nbd->command == NBD_TRIM || upper->nbd->command == NBD_WRITE_ZEROES;
@@ -50,7 +57,7 @@ void upper_begin(struct upper *upper)
     if (nbd->command == NBD_FLUSH)
         flush_begin(upper);
     else if (nbd->command == NBD_CACHE || nbd->length_bytes == 0)
-        export_reply(upper);
+        upper_reply(upper);
     else
         upper_issue(upper);
 }
@@ -130,5 +137,5 @@ void upper_part_done(struct upper *upper, int32_t result)
     if (needs_flush(upper))
         flush_begin(upper);
     else
-        export_reply(upper);
+        upper_reply(upper);
 }

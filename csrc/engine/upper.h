@@ -1,4 +1,4 @@
-/* upper.h - what the application asked for: one NBD request, served by as many parts as it takes.
+/* upper.h - what the application asked for: one request in NBD's words, served by as many parts as it takes.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -19,11 +19,12 @@ struct client;
 
 struct upper {
     struct nbd_request *nbd;
-    struct client *client;
+    struct client *client; /* NULL: the kernel's ublk */
     struct core_engine *engine;
-    struct upper *next;       /* free, starved, or waiting for epochs */
-    struct upper *next_flush; /* waiting for the local disk's flush */
-    uint64_t cursor_bytes;    /* the next part begins here */
+    void (*reply)(struct upper *upper); /* whoever asked; `error` is the answer */
+    struct upper *next;                 /* free, starved, or waiting for epochs */
+    struct upper *next_flush;           /* waiting for the local disk's flush */
+    uint64_t cursor_bytes;              /* the next part begins here */
     uint64_t end_bytes;
     uint32_t parts;               /* under way */
     uint32_t epoch;               /* flush: the peer's answer to this epoch is awaited */
@@ -38,7 +39,8 @@ struct upper_queue {
     struct upper *last;
 };
 
-void upper_begin(struct upper *upper); /* nbd, client and engine are set */
+void upper_begin(struct upper *upper); /* nbd, engine and reply are set */
+void upper_reply(struct upper *upper);
 void upper_issue(struct upper *upper); /* as many parts as there are slots */
 void upper_part_done(struct upper *upper, int32_t result);
 void upper_queue_put(struct upper_queue *queue, struct upper *upper);

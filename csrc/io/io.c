@@ -192,9 +192,22 @@ void io_wait_readable(struct io *io, struct io_op *op, int32_t fd)
     queue_socket(io, op, IO_WAIT_READABLE, fd);
 }
 
+void io_command(struct io *io, struct io_op *op, int32_t fd, uint32_t operation, const void *message)
+{
+    op->kind = IO_COMMAND;
+    op->flags = 0;
+    op->fd = fd;
+    op->count = operation;
+    op->buffer = (void *)(uintptr_t)message; /* read only by whoever hands it over */
+    if (io->calls->has_commands)
+        io->calls->queue(io, op);
+    else
+        io_end(io, op, -EOPNOTSUPP);
+}
+
 void io_cancel(struct io *io, struct io_op *op)
 {
-    if (op->kind == IO_IDLE || io_is_disk(op) || (op->flags & IO_CANCELLED) != 0)
+    if (op->kind == IO_IDLE || op->kind == IO_COMMAND || io_is_disk(op) || (op->flags & IO_CANCELLED) != 0)
         return;
     op->flags |= IO_CANCELLED;
     io->calls->cancel(io, op);

@@ -33,7 +33,7 @@ struct io_op {
 
 /* kind: enum core_io.  entries: operations under way at most.  Falls back by itself under CORE_IO_AUTO. */
 int io_new(uint32_t kind, uint32_t entries, struct io **io);
-void io_free(struct io *io); /* nothing may be under way */
+void io_free(struct io *io); /* nothing may be under way, but commands */
 const char *io_name(const struct io *io);
 uint64_t io_now_ns(const struct io *io); /* CLOCK_MONOTONIC, read once a turn */
 uint64_t io_enters(const struct io *io); /* system calls that handed over or waited, so far */
@@ -55,6 +55,11 @@ void io_zero(struct io *io, struct io_op *op, int32_t fd, uint64_t offset_bytes,
 void io_receive(struct io *io, struct io_op *op, int32_t fd, const struct iovec *iov, uint32_t count);
 void io_send(struct io *io, struct io_op *op, int32_t fd, const struct iovec *iov, uint32_t count); /* MSG_NOSIGNAL */
 void io_wait_readable(struct io *io, struct io_op *op, int32_t fd); /* an eventfd; one shot */
+/* A command for the driver behind a character device (io_uring alone has them; elsewhere it ends with -EOPNOTSUPP):
+ * operation, and IO_COMMAND_BYTES at `message` that the driver understands, borrowed until done.  Ends with the
+ * driver's result, which may take for ever: it cannot be cancelled, and io_free does not wait for it. */
+#define IO_COMMAND_BYTES 16u
+void io_command(struct io *io, struct io_op *op, int32_t fd, uint32_t operation, const void *message);
 /* Both directions of a socket: what is under way on it comes home at once. */
 void io_shutdown(struct io *io, int32_t fd);
 /* Any descriptor that the engine was given: whoever gave it may have made it up (io_sim.h). */

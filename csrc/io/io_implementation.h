@@ -21,6 +21,7 @@ enum {
     IO_RECEIVE,
     IO_SEND,
     IO_WAIT_READABLE,
+    IO_COMMAND, /* count: the operation */
 };
 /* io_op.flags */
 enum {
@@ -51,6 +52,7 @@ struct io_calls {
     void (*queue)(struct io *io, struct io_op *op);
     void (*cancel)(struct io *io, struct io_op *op); /* never a disk operation */
     int (*turn)(struct io *io, uint64_t deadline_ns);
+    bool has_commands;
 };
 
 /* The first member of every implementation's own structure. */

@@ -13,6 +13,7 @@
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "io_implementation.h"
 
@@ -77,6 +78,11 @@ static void fill(struct uring *self, struct io_uring_sqe *sqe, struct io_op *op)
     case IO_RECEIVE:
     case IO_SEND:
         fill_message(self, sqe, op);
+        break;
+    case IO_COMMAND:
+        io_uring_prep_rw(IORING_OP_URING_CMD, sqe, op->fd, NULL, 0, 0);
+        sqe->cmd_op = op->count;
+        memcpy(sqe->cmd, op->buffer, IO_COMMAND_BYTES);
         break;
     default:
         io_uring_prep_poll_add(sqe, op->fd, POLLIN);
@@ -270,6 +276,7 @@ static const struct io_calls uring_calls = {
     .queue = uring_queue,
     .cancel = uring_cancel,
     .turn = uring_turn,
+    .has_commands = true,
 };
 
 static int set_up(struct uring *self, uint32_t entries)

@@ -138,7 +138,7 @@ _RESOURCE = (
         "attach",
         Kind.WORD,
         "auto",
-        "how the kernel gets the device: by nbd or fuse, not at all, or by nbd if the host has it (ublk: not yet)",
+        "how the kernel gets the device: by nbd, ublk or fuse, not at all, or by nbd if the host has it",
         dialects="pydrbd",
         words=("auto", "nbd", "ublk", "fuse", "none"),
     ),

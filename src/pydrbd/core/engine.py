@@ -343,6 +343,10 @@ class Engine:
         """Hand over a stream socket of our own kernel device, which is no client; without negotiation, if so said."""
         self._submit("device", lambda: self._lib.core_export_device(self._engine, fd, int(in_transmission)))
 
+    async def export_ublk(self, fd: int, depth: int) -> None:
+        """Hand over the queue of our own ublk device, `/dev/ublkcN`; returns when it may be started."""
+        await self._order("ublk queue", lambda token: self._lib.core_export_ublk(self._engine, token, fd, depth))
+
     async def export_close(self) -> None:
         """Let no new request in; returns when none is in flight."""
         await self._order("export close", lambda token: self._lib.core_export_close(self._engine, token))

@@ -1,7 +1,8 @@
 """Which kind of device a resource gets: the one that its option `attach` names, or, for `auto`, what the host has.
 
 `auto` takes the kernel's nbd if the host has it, else none: a device through FUSE costs two helper processes and a
-part of the speed, so it is made only where somebody has written `attach fuse`.
+part of the speed, so it is made only where somebody has written `attach fuse`; and a device keeps its name when the
+host gets a kernel that has ublk too, so ublk is made where somebody has written `attach ublk`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from pydrbd.device.fuse import FuseDevice
 from pydrbd.device.kind import DeviceError, Kind
 from pydrbd.device.nbd import NbdDevice
 from pydrbd.device.none import NoDevice
+from pydrbd.device.ublk import UblkDevice
+from pydrbd.device.ublk_control import Command, UblkControl
 
 AUTO = "auto"
 AUTOMATIC = ("nbd", "none")
 
 
-def kinds() -> tuple[Kind, ...]:
-    """Return every kind that there is, in the order of preference."""
-    return (NbdDevice(), FuseDevice(), NoDevice())
+def kinds(ublk_command: Command) -> tuple[Kind, ...]:
+    """Return every kind that there is, in the order of preference. `ublk_command` carries commands to ublk's driver."""
+    return (NbdDevice(), UblkDevice(UblkControl(ublk_command)), FuseDevice(), NoDevice())
 
 
 def choose(attach: str, known: Sequence[Kind]) -> Kind:
@@ -29,7 +32,7 @@ def choose(attach: str, known: Sequence[Kind]) -> Kind:
         return next(able)
     kind = by_name(attach, known)
     if kind is None:
-        raise DeviceError(f"attach {attach} is not available in this version; nbd, fuse, none and auto are")
+        raise DeviceError(f"attach {attach} is not available in this version; nbd, ublk, fuse, none and auto are")
     lack = kind.missing()
     if lack is not None:
         raise DeviceError(f"attach {attach} is not possible on this host: {lack}")

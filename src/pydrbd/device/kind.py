@@ -8,6 +8,7 @@ says. Knows no role, no rules and no engine: a served socket is a number that th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -53,15 +54,29 @@ class Attached:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """A ublk device's one queue, for the engine: the descriptor of `/dev/ublkcN` is the caller's from now on.
+
+    `start` is called when the engine serves the queue: it lets the first requests come. It may block and raises
+    `DeviceError`.
+    """
+
+    fd: int
+    depth: int
+    start: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Made:
     """What `attach` and `take_over` return.
 
     `served_fd` is the end of a connected socket for the engine, in transmission already, the caller's from now on.
-    None: the device comes in by `Wish.server`.
+    None: the device comes in by `Wish.server`, or by its `queue`; then it is there when the queue was started.
     """
 
     device: Attached
     served_fd: int | None = None
+    queue: Queue | None = None
 
 
 class Kind(Protocol):

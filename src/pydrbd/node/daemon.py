@@ -37,7 +37,7 @@ from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
 from pydrbd.node.export_socket import ExportSocket
 from pydrbd.node.handlers import Handlers
 from pydrbd.node.kernel import memory
-from pydrbd.node.kernel.kernel_device import KernelDevice
+from pydrbd.node.kernel.kernel_device import KernelDevice, Server
 from pydrbd.node.kernel.take_over import take_over
 from pydrbd.node.link.connector import Endpoint, Terms
 from pydrbd.node.link.peer_link import INTERNAL_TOKEN, PeerLink
@@ -81,7 +81,8 @@ class Daemon:
         self._link = PeerLink(self._engine, terms(view), view.resource.net, self._post)
         self._disk = Attachment(view, self._engine, places.state)
         self._export = ExportSocket(places.run / "nbd.sock", self._engine.export_client, self._clients)
-        self._device = KernelDevice(view, places.run, self._serve_device, self._on_openers)
+        server = Server(self._serve_device, self._engine.export_ublk)
+        self._device = KernelDevice(view, places.run, server, self._on_openers)
         self._handlers = Handlers(view, places.configuration, self._on_handler_ended)
         self._translator = Translator(self._link.decode, new_uuid, self._bits_set)
         self._performer = Performer(fresh_state(view), step, self._doers())

@@ -18,6 +18,7 @@ import uvloop
 from pydrbd import config
 from pydrbd.config.description import ResourceView
 from pydrbd.config.errors import ConfigError
+from pydrbd.core.ublk import ublk_command
 from pydrbd.device.choice import choose, kinds
 from pydrbd.device.kind import DeviceError
 from pydrbd.node import logging_setup
@@ -134,7 +135,7 @@ def _serve(view: ResourceView, places: Places, readiness: Readiness, *, in_foreg
 def _may_have_device(view: ResourceView) -> bool:
     """Say whether this host will use the resource by a device of its own."""
     try:
-        return choose(view.resource.attach, kinds()).name != "none"
+        return choose(view.resource.attach, kinds(ublk_command)).name != "none"
     except DeviceError as error:
         log.warning("%s", error)
         return False

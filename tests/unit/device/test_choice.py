@@ -37,4 +37,7 @@ def test_a_kind_that_is_named_is_taken_or_refused_with_the_reason() -> None:
 
 
 def test_there_is_one_of_each_kind() -> None:
-    assert [kind.name for kind in kinds()] == ["nbd", "fuse", "none"]
+    def command(_fd: int, _operation: int, _number: int, _buffer: bytearray, _data: int) -> None:
+        raise AssertionError
+
+    assert [kind.name for kind in kinds(command)] == ["nbd", "ublk", "fuse", "none"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from fakes.fake_core import FakeLib
 from fakes.loop import run
 from fakes.resource import view_of
 from pydrbd.device import links, openers
-from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Made, Wish
+from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Made, Queue, Wish
 from pydrbd.device.openers import Opener
 from pydrbd.device.state_file import StateFile
 from pydrbd.node.kernel import kernel_device, take_over
@@ -58,7 +60,7 @@ class FakeKind:
 @pytest.fixture
 def kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeKind:
     made = FakeKind()
-    monkeypatch.setattr(kernel_device, "kinds", lambda: (made,))
+    monkeypatch.setattr(kernel_device, "kinds", lambda _: (made,))
     monkeypatch.setattr(links, "BY_RESOURCE", tmp_path / "by-res")
     monkeypatch.setattr(kernel_device, "BUSY_S", 0.1)
     monkeypatch.setattr(take_over, "PEER_S", 0.01)
@@ -226,3 +228,78 @@ def test_without_a_device_there_is_nothing_to_leave(tmp_path: Path, kind: FakeKi
     playing(fuse_node(tmp_path), body)
     assert not held_by
     assert kind.asked == []
+
+
+class QueueKind(FakeKind):
+    """A kind whose device comes by a queue, as ublk's does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusal = ""
+        self.seen: list[str] = []
+        self.lib: FakeLib | None = None
+
+    def attach(self, wish: Wish) -> Made:
+        return self._made(super().attach(wish))
+
+    def _made(self, made: Made) -> Made:
+        return Made(made.device, queue=Queue(os.open("/dev/null", os.O_RDWR), 128, self._start))
+
+    def _start(self) -> None:
+        self.asked.append("start")
+        assert self.lib is not None
+        self.seen = [name for name in self.lib.names() if name == "core_export_ublk"]
+        if self.refusal:
+            raise DeviceError(self.refusal)
+
+
+@pytest.fixture
+def queue_kind(monkeypatch: pytest.MonkeyPatch, kind: FakeKind) -> QueueKind:
+    made = QueueKind()
+    del kind
+    monkeypatch.setattr(kernel_device, "kinds", lambda _: (made,))
+    return made
+
+
+def close_queue(lib: FakeLib) -> None:
+    for call in lib.calls:
+        if call[0] == "core_export_ublk":
+            assert call[3] == 128
+            os.close(call[2])
+
+
+def test_a_queue_is_started_when_the_engine_serves_it(tmp_path: Path, queue_kind: QueueKind, held_by: list[Opener]):
+    async def body(node: Node, lib: FakeLib) -> None:
+        queue_kind.lib = lib
+        assert (await node.ask("primary", force=True))["exit"] == 0
+        assert queue_kind.seen == ["core_export_ublk"]
+        assert device_of(await node.ask("status"))["path"] == "/dev/fake0"
+        close_queue(lib)
+        assert (await node.ask("down"))["exit"] == 0
+
+    playing(fuse_node(tmp_path), body)
+    assert not held_by
+    assert queue_kind.asked == ["attach", "start", "detach"]
+
+
+@pytest.mark.parametrize("by_engine", [True, False])
+def test_a_queue_that_is_refused_leaves_no_device(
+    tmp_path: Path, queue_kind: QueueKind, held_by: list[Opener], *, by_engine: bool
+):
+    async def body(node: Node, lib: FakeLib) -> None:
+        queue_kind.lib = lib
+        if by_engine:
+            lib.results["core_export_ublk"] = -errno.EOPNOTSUPP
+        else:
+            queue_kind.refusal = "the kernel does not start it"
+        assert (await node.ask("primary", force=True))["exit"] == 20
+        problem = device_of(await node.ask("status"))["problem"]
+        expected = "the queue of the device is not served: it needs io_uring"
+        assert problem == (expected if by_engine else "the kernel does not start it")
+        assert not (node.places.run / "device.json").exists()
+        close_queue(lib)
+        assert (await node.ask("down"))["exit"] == 0
+
+    playing(fuse_node(tmp_path), body)
+    assert not held_by
+    assert queue_kind.asked[-1] == "clear"

@@ -9,17 +9,20 @@ the NBD socket is there in any case, and `problem` says what is missing.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydrbd.config.description import ResourceView
+from pydrbd.core.ublk import ublk_command
 from pydrbd.device import freeze, links, openers
 from pydrbd.device.choice import by_name, choose, kinds
-from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Kind, Made, Wish
+from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Kind, Made, Queue, Wish
 from pydrbd.device.openers import Opener
 from pydrbd.device.state_file import StateFile
 from pydrbd.node.export_socket import ExportSocket
@@ -35,20 +38,30 @@ LOOK_S = 5.0
 Result = TypeVar("Result")
 
 
-class KernelDevice:
-    """One volume's device. `hand_over` gives a socket to the engine; the second argument: it is in transmission."""
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The engine, as a device sees it. Both ways take the descriptor over.
 
-    def __init__(
-        self, view: ResourceView, run: Path, hand_over: Callable[[int, bool], None], on_openers: Callable[[], None]
-    ) -> None:
+    `socket`: the second argument says that it is in transmission. `queue`: of ublk, with its depth; returns when the
+    queue is served, raises `OSError`.
+    """
+
+    socket: Callable[[int, bool], None]
+    queue: Callable[[int, int], Awaitable[None]]
+
+
+class KernelDevice:
+    """One volume's device."""
+
+    def __init__(self, view: ResourceView, run: Path, server: Server, on_openers: Callable[[], None]) -> None:
         self._view = view
         self._volume = view.local.volumes[0]
         self._run = run
-        self._hand_over = hand_over
+        self._engine = server
         self._on_openers = on_openers
         self._server = ExportSocket(run / "device.sock", self._on_connection, lambda: 0)
         self._state_file = StateFile(run)
-        self._kinds = kinds()
+        self._kinds = kinds(ublk_command)
         self._thread = ThreadPoolExecutor(1, "device")
         self._identifier = ""
         self._connections = 0
@@ -80,6 +93,8 @@ class KernelDevice:
             self._server.open()
             wish = self._wish(size_bytes)
             made = await self._do(lambda: self._make(kind, wish))
+            if made is not None and made.queue is not None:
+                await self._start(kind, wish, made.queue)
         except (DeviceError, OSError) as error:
             self.problem = str(error)
             log.error("there is no device: %s; the NBD socket %s serves", error, self._run / "nbd.sock")
@@ -169,7 +184,7 @@ class KernelDevice:
 
     def _on_connection(self, fd: int) -> None:
         self._connections += 1
-        self._hand_over(fd, False)
+        self._engine.socket(fd, False)
 
     def _make(self, kind: Kind, wish: Wish) -> Made | None:
         leftover = self.leftover()
@@ -184,12 +199,24 @@ class KernelDevice:
             self._state_file.remove()
         return None if kind.name == "none" else kind.attach(wish)
 
+    async def _start(self, kind: Kind, wish: Wish, queue: Queue) -> None:
+        try:
+            try:
+                await self._engine.queue(queue.fd, queue.depth)
+            except OSError as error:
+                needs = "it needs io_uring" if error.errno == errno.EOPNOTSUPP else error.strerror
+                raise DeviceError(f"the queue of the device is not served: {needs}") from error
+            await self._do(queue.start)
+        except (DeviceError, OSError):
+            await self._do(lambda: kind.clear(wish))
+            raise
+
     def _adopt(self, made: Made) -> None:
         device = made.device
         self._state_file.save(device)
         if made.served_fd is not None:
             self._connections += 1
-            self._hand_over(made.served_fd, True)
+            self._engine.socket(made.served_fd, True)
         for trouble in links.make(self._names(), device.path):
             log.warning("%s", trouble)
         self.attached = device

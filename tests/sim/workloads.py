@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pydrbd.model.events import Invalidate, PauseSync
+from pydrbd.model.events import Demote, Invalidate, PauseSync
 from pydrbd.model.states import ReplicationState
 from sim.pair import EXTENT_SECTORS as EXTENT
 from sim.pair import Pair
@@ -114,3 +114,21 @@ async def invalidated(pair: Pair) -> None:
     await client.flush()
     await pair.in_sync()
     await client.write(24)
+
+
+async def broken_while_demoted(pair: Pair) -> None:
+    """The link breaks while the export is being closed: its last writes are held, by a Secondary."""
+    client = await pair.promote(pair.castor)
+    await client.write(8)
+    under_way = asyncio.gather(client.write(16), client.write(EXTENT + 8), client.write(24), return_exceptions=True)
+    await asyncio.sleep(0.00005)
+    demoting = asyncio.ensure_future(pair.castor.command(Demote, force=True))
+    await asyncio.sleep(0.00005)
+    pair.wire.cut()
+    assert await demoting is None
+    await under_way
+    client.close()
+    pair.wire.heal()
+    await pair.in_sync()
+    client = await pair.promote(pair.castor)
+    await client.write(32)

@@ -79,6 +79,7 @@ int engine_new_over(const struct core_options *options, struct io *io, struct co
     engine->protocol = 3;
     engine->order_fd = engine->fact_fd = -1;
     engine->reads = CORE_READS_LOCAL;
+    engine->resync.window_sectors = RESYNC_WINDOW_SECTORS;
     int rc = build(engine);
     if (rc < 0) {
         core_engine_free(engine);

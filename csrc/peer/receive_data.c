@@ -77,9 +77,38 @@ static void consume(struct peer *peer, uint32_t length_bytes)
     inbox_skip(&peer->data_in, (uint32_t)sizeof(struct packet_header) + length_bytes);
 }
 
+/* The packet that a payload follows: with data-integrity-alg the digest of the payload stands between. */
+struct data_head {
+    struct packet_data data;
+    uint8_t digest[CHECKSUM_BYTES_MAX];
+};
+
+static uint32_t head_bytes(const struct peer *peer)
+{
+    return (uint32_t)sizeof(struct packet_data) + checksum_bytes(peer->config.integrity_alg);
+}
+
+static void keep_digest(const struct peer *peer, const struct request *request, const struct data_head *head)
+{
+    memcpy(engine_digest_of(request), head->digest, checksum_bytes(peer->config.integrity_alg));
+}
+
+static bool is_damaged(const struct peer *peer, const struct request *request)
+{
+    return peer->config.integrity_alg != CORE_DIGEST_NONE &&
+           !checksum_matches(peer->engine->checksums, peer->config.integrity_alg, request->buffer,
+                             request->sectors << 9, engine_digest_of(request));
+}
+
 static void payload_complete(struct peer *peer, struct request *request)
 {
     peer->engine->counters.received_sectors += request->sectors;
+    if (is_damaged(peer, request)) {
+        facts_simple(peer->engine, CORE_FACT_DIGEST_FAILED, 0, request->sector, request->sectors);
+        peer->filling = request; /* as one whose rest never came: not written, not answered */
+        peer_lose(peer, CORE_LOST_PROTOCOL);
+        return;
+    }
     switch ((enum request_kind)request->kind) {
     case PEER_WRITE:
         peer_write_begin(request);
@@ -123,20 +152,22 @@ static void note_write(struct peer *peer, struct request *request, const struct 
 
 static int on_data(struct peer *peer, const struct arrival *arrival)
 {
-    struct packet_data data;
-    if (arrival->length <= sizeof data || arrival->length - sizeof data > PACKET_BIO_BYTES_MAX)
+    struct data_head head;
+    uint32_t fixed_bytes = head_bytes(peer);
+    if (arrival->length <= fixed_bytes || arrival->length - fixed_bytes > PACKET_BIO_BYTES_MAX)
         return -EPROTO;
-    if (!fixed_part(peer, &data, sizeof data))
+    if (!fixed_part(peer, &head, fixed_bytes))
         return WAIT;
-    uint32_t size_bytes = arrival->length - (uint32_t)sizeof data;
-    uint64_t sector = be64toh(data.sector);
+    uint32_t size_bytes = arrival->length - fixed_bytes;
+    uint64_t sector = be64toh(head.data.sector);
     if ((peer->accept & CORE_ACCEPT_WRITES) == 0 || !range_ok(peer->engine, sector, size_bytes))
         return -EPROTO;
     struct request *request = take(peer, PEER_WRITE, sector, size_bytes, true);
     if (request == NULL)
         return STALL;
-    note_write(peer, request, &data);
-    consume(peer, sizeof data);
+    note_write(peer, request, &head.data);
+    keep_digest(peer, request, &head);
+    consume(peer, fixed_bytes);
     fill(peer, request);
     return 0;
 }
@@ -166,16 +197,19 @@ static int on_zeroes(struct peer *peer, const struct arrival *arrival)
 /* A reply to our DATA_REQUEST: into the buffer of the read that waits for it. */
 static int on_data_reply(struct peer *peer, const struct arrival *arrival)
 {
-    struct packet_data data;
-    if (arrival->length <= sizeof data)
+    struct data_head head;
+    uint32_t fixed_bytes = head_bytes(peer);
+    if (arrival->length <= fixed_bytes)
         return -EPROTO;
-    if (!fixed_part(peer, &data, sizeof data))
+    if (!fixed_part(peer, &head, fixed_bytes))
         return WAIT;
-    struct request *request = request_find(&peer->engine->requests, data.block_id);
+    struct request *request = request_find(&peer->engine->requests, head.data.block_id);
     if (request == NULL || request->kind != REQUEST_READ || (request->legs & LEG_ACK) == 0 ||
-        request->sector != be64toh(data.sector) || arrival->length - sizeof data != (uint64_t)request->sectors << 9)
+        request->sector != be64toh(head.data.sector) ||
+        arrival->length - fixed_bytes != (uint64_t)request->sectors << 9)
         return -EPROTO;
-    consume(peer, sizeof data);
+    keep_digest(peer, request, &head);
+    consume(peer, fixed_bytes);
     fill(peer, request);
     return 0;
 }
@@ -183,13 +217,14 @@ static int on_data_reply(struct peer *peer, const struct arrival *arrival)
 static int on_rs_data_reply(struct peer *peer, const struct arrival *arrival)
 {
     struct core_engine *engine = peer->engine;
-    struct packet_data data;
-    if (arrival->length <= sizeof data)
+    struct data_head head;
+    uint32_t fixed_bytes = head_bytes(peer);
+    if (arrival->length <= fixed_bytes)
         return -EPROTO;
-    if (!fixed_part(peer, &data, sizeof data))
+    if (!fixed_part(peer, &head, fixed_bytes))
         return WAIT;
-    uint64_t bytes = arrival->length - sizeof data;
-    struct place *place = ordering_find_fetch(&engine->ordering, be64toh(data.sector), bytes >> 9);
+    uint64_t bytes = arrival->length - fixed_bytes;
+    struct place *place = ordering_find_fetch(&engine->ordering, be64toh(head.data.sector), bytes >> 9);
     if (place == NULL || bytes % 512 != 0)
         return -EPROTO;
     struct request *request = CONTAINER_OF(place, struct request, place);
@@ -198,7 +233,8 @@ static int on_rs_data_reply(struct peer *peer, const struct arrival *arrival)
     if (!can_answer(peer))
         return STALL;
     request->legs = (uint8_t)(request->legs & ~(unsigned)LEG_ACK);
-    consume(peer, sizeof data);
+    keep_digest(peer, request, &head);
+    consume(peer, fixed_bytes);
     fill(peer, request);
     return 0;
 }

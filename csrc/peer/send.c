@@ -51,14 +51,22 @@ static uint32_t write_flags(const struct core_engine *engine, const struct reque
 
 _Static_assert((uint64_t)UPPER_PART_SECTORS << 9 <= ENGINE_ZEROES_BYTES, "one buffer of zeroes serves any part");
 
-static void put_data(struct peer *peer, struct request *request, struct packet_data data, void *payload,
-                     uint32_t length_bytes)
+/* The header, the fixed part and, with data-integrity-alg, the digest of the payload; the payload stays where it is. */
+static void put_payload(struct peer *peer, uint16_t command, struct request *request, struct packet_data data,
+                        void *payload, uint32_t length_bytes)
 {
+    uint32_t algorithm = peer->config.integrity_alg;
+    uint32_t digest_bytes = checksum_bytes(algorithm);
     struct {
         struct packet_header header;
         struct packet_data data;
-    } __attribute__((packed)) packet = {header_for(P_DATA, (uint32_t)sizeof data + length_bytes), data};
-    outbox_put(&peer->data_out, &packet, sizeof packet);
+        uint8_t digest[CHECKSUM_BYTES_MAX];
+    } __attribute__((packed)) packet;
+    packet.header = header_for(command, (uint32_t)sizeof data + digest_bytes + length_bytes);
+    packet.data = data;
+    if (digest_bytes > 0)
+        checksum_of(peer->engine->checksums, algorithm, payload, length_bytes, packet.digest);
+    outbox_put(&peer->data_out, &packet, (uint32_t)(sizeof packet.header + sizeof packet.data) + digest_bytes);
     outbox_put_payload(&peer->data_out, request, payload, length_bytes);
 }
 
@@ -81,11 +89,11 @@ void peer_send_write(struct peer *peer, struct request *request)
         data_for(request, request_id(request), ++peer->write_sequence, write_flags(engine, request));
     engine->counters.sent_sectors += request->sectors;
     if (request->kind == REQUEST_WRITE)
-        put_data(peer, request, data, request->buffer, request->sectors << 9);
+        put_payload(peer, P_DATA, request, data, request->buffer, request->sectors << 9);
     else if ((peer->config.features & (FEATURE_WZEROES | FEATURE_TRIM)) != 0)
         put_zeroes(peer, request, data);
     else
-        put_data(peer, request, data, engine->zeroes, request->sectors << 9);
+        put_payload(peer, P_DATA, request, data, engine->zeroes, request->sectors << 9);
 }
 
 void peer_send_block_request(struct peer *peer, uint16_t command, uint64_t sector, uint64_t block_id,
@@ -115,14 +123,8 @@ void peer_send_read(struct peer *peer, struct request *request)
 
 void peer_send_block(struct peer *peer, uint16_t command, struct request *request)
 {
-    struct {
-        struct packet_header header;
-        struct packet_data data;
-    }
-    __attribute__((packed)) packet = {header_for(command, (uint32_t)sizeof(struct packet_data) + request->length_bytes),
-                                      data_for(request, request->block_id, 0, 0)};
-    outbox_put(&peer->data_out, &packet, sizeof packet);
-    outbox_put_payload(&peer->data_out, request, request->buffer, request->length_bytes);
+    put_payload(peer, command, request, data_for(request, request->block_id, 0, 0), request->buffer,
+                request->length_bytes);
     peer->engine->counters.sent_sectors += request->sectors;
 }
 

@@ -8,15 +8,11 @@
 #include "bitmap.h"
 #include "engine.h"
 
-#define WINDOW_SECTORS_DEFAULT 8192u /* 4 MiB */
-
 void resync_pace_begin(struct core_engine *engine)
 {
     struct resync *resync = &engine->resync;
     resync->budget_sectors = 0;
     resync->budget_ns = resync->saved_ns = io_now_ns(engine->io);
-    if (resync->window_sectors == 0)
-        resync->window_sectors = WINDOW_SECTORS_DEFAULT;
     engine->counters.resync_sectors = engine->counters.resync_same_sectors = 0;
 }
 

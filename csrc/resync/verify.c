@@ -165,8 +165,8 @@ uint64_t verify_left_sectors(const struct core_engine *engine)
     const struct verify *verify = &engine->verify;
     if (!verify->active)
         return 0;
-    if (!verify->source)
-        return verify->left_sectors;
+    if (!verify->source) /* where it begins is not known before the first question */
+        return verify->placed ? verify->left_sectors : engine->disk.size_sectors;
     uint64_t ahead = verify->stop_sector > verify->cursor_sector ? verify->stop_sector - verify->cursor_sector : 0;
     return ahead + (uint64_t)verify->in_flight * VERIFY_BLOCK_SECTORS;
 }

@@ -28,6 +28,8 @@
 #define PAIR_BM_OFFSET ((uint64_t)PAIR_AL_BLOCKS * 4096)
 #define PAIR_MD_BYTES (PAIR_BM_OFFSET + 65536)
 
+static uint32_t pair_integrity_alg; /* enum core_digest */
+
 struct node {
     core_engine *engine;
     int data_fd, md_fd; /* the test's own, to look at the disks */
@@ -144,7 +146,8 @@ static inline void node_join(struct node *node, int data_fd, int meta_fd)
                              .max_epoch_size = 2048,
                              .max_buffers = 2048,
                              .verify_alg = CORE_DIGEST_CRC32C,
-                             .csums_alg = CORE_DIGEST_SHA1};
+                             .csums_alg = CORE_DIGEST_SHA1,
+                             .integrity_alg = pair_integrity_alg};
     check(core_peer_connect(node->engine, ++node->token, &peer) == 0);
     check(node_done(node) == 0);
 }

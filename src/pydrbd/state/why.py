@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
-from pydrbd.state.engine_settings import SOURCE_STATES, TARGET_STATES
+from pydrbd.state.engine_settings import SOURCE_STATES, TARGET_STATES, VERIFY_STATES
 from pydrbd.state.node_state import NodeState, Options
 
 BLOCK_KIB = 4
@@ -162,6 +162,13 @@ def _resync(state: NodeState, bits: int) -> list[str]:
             sentences.append(f"A resync fetches what this disk lacks from {peer}: {blocks(bits)} to go.")
         case ReplicationState.WF_BITMAP_S | ReplicationState.WF_BITMAP_T | ReplicationState.WF_SYNC_UUID:
             sentences.append("A resync is about to begin: the bitmaps are being exchanged.")
+        case replication if replication in VERIFY_STATES:
+            sentences.append(f"An online verify compares this disk with {peer}'s.")
+        case ReplicationState.ESTABLISHED if bits and state.disk is state.peer_disk is DiskState.UP_TO_DATE:
+            sentences.append(
+                f"{blocks(bits)} differ from what {peer} has, as a verify has found: they are copied when the two"
+                f" connect anew, or by `pydrbd verify --repair {resource}`, which looks at the whole device again."
+            )
         case ReplicationState.OFF if bits and state.has_disk and state.because is None:
             sentences.append(f"{blocks(bits)} differ from what {peer} has, and are copied when it comes back.")
         case _:

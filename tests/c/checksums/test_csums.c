@@ -87,6 +87,18 @@ static void without_checksums_nothing_is_compared(void)
     node_stop(&target);
 }
 
+/* The target may be told that a resync has begun before our own control plane has come to tell us. */
+static void a_source_serves_what_is_asked_before_its_own_order_comes(void)
+{
+    struct node source, target;
+    pair_start(&source, &target);
+    mark(&target, 0, 1024);
+    check(core_resync_start(target.engine, CORE_RESYNC_TARGET) == 0);
+    check(node_await(&target, CORE_FACT_RESYNC_DONE, 0).a == 0);
+    node_stop(&source);
+    node_stop(&target);
+}
+
 static void writes_meanwhile_are_on_both(void)
 {
     struct node source, target;
@@ -123,6 +135,7 @@ int main(void)
 {
     only_what_differs_is_sent();
     without_checksums_nothing_is_compared();
+    a_source_serves_what_is_asked_before_its_own_order_comes();
     writes_meanwhile_are_on_both();
     return 0;
 }

@@ -44,6 +44,14 @@ def test_a_healthy_pair_needs_no_command() -> None:
     assert "pydrbd" not in told(healthy)
 
 
+def test_what_a_verify_has_found_can_be_repaired_at_once() -> None:
+    good = {"disk": DiskState.UP_TO_DATE, "peer_disk": DiskState.UP_TO_DATE}
+    found = told(connected(replication=ReplicationState.ESTABLISHED, **good), 3)
+    assert "3 blocks (12 KiB) differ from what pollux has" in found
+    assert "`pydrbd verify --repair drbd0`" in found
+    assert "An online verify compares this disk" in told(connected(replication=ReplicationState.VERIFY_T, **good))
+
+
 def test_a_split_brain_says_who_wrote_how_much_and_both_cures() -> None:
     because = Because("bitmap-both", "Split brain is not solved", SplitBrain(1, 300))
     split = state(disk=DiskState.UP_TO_DATE, because=because)

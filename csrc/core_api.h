@@ -26,7 +26,13 @@ int core_attach(core_engine *engine, uint64_t token, const struct core_disk *dis
 int core_detach(core_engine *engine, uint64_t token); /* writes waiting for a failed disk complete by their other leg */
 /* What is under way on the disk fails now, whenever it may end (detach --force); facts as after a disk-timeout. */
 int core_give_up_disk(core_engine *engine);
-int core_resize(core_engine *engine, uint64_t token, uint64_t size_sectors); /* before the export opens only */
+/* The device has this size.  It may grow at any time, new blocks in sync until core_bitmap_set; it shrinks only while
+ * no export is open and nothing is in flight.  Applications keep the old size until core_export_resize. */
+int core_resize(core_engine *engine, uint64_t token, uint64_t size_sectors);
+/* Answered when nothing is under way on the metadata; nothing begins there until core_metadata_place, which says where
+ * the metadata is from now on (al_offset_bytes, bm_offset_bytes, bm_bytes; the rest of `place` means nothing). */
+int core_metadata_hold(core_engine *engine, uint64_t token);
+int core_metadata_place(core_engine *engine, uint64_t token, const struct core_disk *place);
 int core_keep_disk(core_engine *engine);             /* after DISK_FAILED of a read or write: on-io-error pass_on */
 int core_flush(core_engine *engine, uint64_t token); /* backing disk: all completed writes are stable */
 int core_bitmap_set(core_engine *engine, uint64_t token, uint64_t sector, uint64_t sectors); /* out of sync; RAM */
@@ -70,6 +76,7 @@ int core_export_device(core_engine *engine, int32_t fd, uint32_t in_transmission
  * when the kernel has a command for each tag, that is, when START_DEV and END_USER_RECOVERY need no longer wait;
  * -EOPNOTSUPP: not by way of threads.  It ends by itself when the device is stopped. */
 int core_export_ublk(core_engine *engine, uint64_t token, int32_t fd, uint32_t depth);
+int core_export_resize(core_engine *engine);                /* applications may use the size that core_resize set */
 int core_export_close(core_engine *engine, uint64_t token); /* no new requests; answered when none is in flight */
 
 /* Gives /dev/ublk-control (fd) a command of linux/ublk_cmd.h, for the device of this number, with a buffer in and out,

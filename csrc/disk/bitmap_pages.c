@@ -321,7 +321,7 @@ void bitmap_pages_pump(struct core_engine *engine)
         pages->sweep_again_done = NULL;
         bitmap_pages_sweep(engine, token, done);
     }
-    if (!pages->sweeping || bitmap_pages_busy(pages))
+    if (!pages->sweeping || bitmap_pages_busy(pages) || engine->disk.md_held)
         return;
     if (disk_is_usable(&engine->disk))
         sweep_step(engine);

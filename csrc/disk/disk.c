@@ -87,25 +87,7 @@ void disk_free(struct core_engine *engine)
     disk->bitmap = NULL;
     disk->log = NULL;
     disk->attached = disk->detaching = disk->failed = disk->grave = false;
-}
-
-int disk_resize_bitmap(struct core_engine *engine, uint64_t size_sectors)
-{
-    struct disk *disk = &engine->disk;
-    struct bitmap *old = disk->bitmap;
-    struct bitmap *new = NULL;
-    int rc = bitmap_new(size_sectors, &new);
-    if (rc < 0)
-        return rc;
-    if (bitmap_pages(new) * BITMAP_PAGE_BYTES > disk->config.bm_bytes) {
-        bitmap_free(new);
-        return -ENOSPC;
-    }
-    for (uint64_t bit = bitmap_next(old, 0); bit < bitmap_bits(new); bit = bitmap_next(old, bit + 1))
-        bitmap_set(new, bit * 8, 1); /* BITMAP_NONE ends it, too */
-    disk->bitmap = new;
-    bitmap_free(old);
-    return 0;
+    disk->md_held = false;
 }
 
 /* Writes that met the failure: they live on their other leg, or fail. */
@@ -124,6 +106,7 @@ void disk_finish_detach(struct core_engine *engine)
     uint64_t token = disk->detach_token;
     disk->detach_token = 0;
     hot_extents_forget(engine);
+    metadata_hold_forget(engine);
     disk_free(engine);
     settle_failed(engine);
     flush_disk_gone(engine);

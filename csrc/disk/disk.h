@@ -32,6 +32,8 @@ struct disk {
     bool failed; /* undecided: between CORE_FACT_DISK_FAILED and core_detach */
     bool grave;  /* and it is not to be kept: what became of more than one block is unknown */
     bool detaching;
+    bool md_held;           /* nothing new begins on the metadata: the control plane copies it to another place */
+    uint64_t md_hold_token; /* answered when nothing is under way there */
     struct request_queue failed_requests;
 };
 
@@ -45,9 +47,13 @@ void disk_keep(struct core_engine *engine);
 void disk_free(struct core_engine *engine);
 void disk_close(struct core_engine *engine); /* the descriptors; nothing may be under way, and nothing hang */
 void disk_finish_detach(struct core_engine *engine);
-/* Before anything was in flight on it: a new map of that size with the old one's bits; the part that is new is in sync.
- */
-int disk_resize_bitmap(struct core_engine *engine, uint64_t size_sectors);
+
+/* resize.c: the device and its metadata get another size, and another place */
+int disk_resize(struct core_engine *engine, uint64_t size_sectors);
+void metadata_hold(struct core_engine *engine, uint64_t token);
+void metadata_place(struct core_engine *engine, uint64_t token, const struct core_disk *place);
+void metadata_hold_pump(struct core_engine *engine);
+void metadata_hold_forget(struct core_engine *engine); /* the disk goes */
 
 /* The local leg of a request: LEG_LOCAL is out before the call and done later. */
 void disk_read(struct request *request);

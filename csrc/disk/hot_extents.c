@@ -210,7 +210,7 @@ void hot_extents_pump(struct core_engine *engine)
             go_on(engine);
         return;
     }
-    if (!activity_log_wants_transaction(engine->disk.log))
+    if (engine->disk.md_held || !activity_log_wants_transaction(engine->disk.log))
         return;
     hot->busy = hot->prepared = true;
     hot->flushed = false;

@@ -69,6 +69,17 @@ int core_resize(core_engine *engine, uint64_t token, uint64_t size_sectors)
     return push_range(engine, ORDER_RESIZE, token, 0, size_sectors);
 }
 
+int core_metadata_hold(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_METADATA_HOLD, token, 0, 0);
+}
+
+int core_metadata_place(core_engine *engine, uint64_t token, const struct core_disk *place)
+{
+    struct order order = {.type = ORDER_METADATA_PLACE, .token = token, .with.disk = *place};
+    return push(engine, &order);
+}
+
 int core_keep_disk(core_engine *engine)
 {
     return push_plain(engine, ORDER_KEEP_DISK, 0, 0, 0);
@@ -224,6 +235,11 @@ int core_export_ublk(core_engine *engine, uint64_t token, int32_t fd, uint32_t d
     if (fd < 0 || depth == 0 || depth > CORE_UBLK_DEPTH_MAX)
         return -EINVAL;
     return push_plain(engine, ORDER_EXPORT_UBLK, token, (uint32_t)fd, depth);
+}
+
+int core_export_resize(core_engine *engine)
+{
+    return push_plain(engine, ORDER_EXPORT_RESIZE, 0, 0, 0);
 }
 
 int core_export_close(core_engine *engine, uint64_t token)

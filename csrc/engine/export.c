@@ -258,6 +258,13 @@ void export_open(struct core_engine *engine, uint64_t token, const char *name, b
     facts_done(engine, token, 0);
 }
 
+/* A client that is connected was told the old size, and is answered beyond it all the same. */
+void export_take_size(struct core_engine *engine)
+{
+    if (engine->export.open)
+        engine->export.table.size_bytes = engine->disk.size_sectors << 9;
+}
+
 bool export_is_idle(const struct core_engine *engine)
 {
     for (uint32_t i = 0; i < EXPORT_CLIENTS_MAX; i++)

@@ -58,6 +58,7 @@ struct export
 
 void export_open(struct core_engine *engine, uint64_t token, const char *name, bool read_only);
 void export_client_new(struct core_engine *engine, int32_t fd, uint32_t kind);
+void export_take_size(struct core_engine *engine); /* the device's: from now on clients may use all of it */
 void export_close(struct core_engine *engine, uint64_t token);
 void export_pump(struct core_engine *engine);
 void export_tick(struct core_engine *engine);

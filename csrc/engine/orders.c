@@ -20,21 +20,17 @@ static void attach(struct core_engine *engine, const struct order *order)
 
 static void resize(struct core_engine *engine, const struct order *order)
 {
-    struct disk *disk = &engine->disk;
-    if (order->sectors == disk->size_sectors) {
-        facts_done(engine, order->token, 0);
-        return;
-    }
-    if (engine->export.open || (disk->bitmap != NULL && disk->in_flight > 0)) {
-        facts_done(engine, order->token, -EBUSY);
-        return;
-    }
-    int rc = 0;
-    if (disk->bitmap != NULL)
-        rc = disk_resize_bitmap(engine, order->sectors);
-    if (rc == 0)
-        disk->size_sectors = order->sectors;
-    facts_done(engine, order->token, rc);
+    facts_done(engine, order->token, disk_resize(engine, order->sectors));
+}
+
+static void hold_metadata(struct core_engine *engine, const struct order *order)
+{
+    metadata_hold(engine, order->token);
+}
+
+static void place_metadata(struct core_engine *engine, const struct order *order)
+{
+    metadata_place(engine, order->token, &order->with.disk);
 }
 
 static void flush(struct core_engine *engine, const struct order *order)
@@ -197,6 +193,12 @@ static void open_ublk(struct core_engine *engine, const struct order *order)
     ublk_queue_open(engine, order->token, (int32_t)order->a, order->b);
 }
 
+static void resize_export(struct core_engine *engine, const struct order *order)
+{
+    (void)order;
+    export_take_size(engine);
+}
+
 static void close_export(struct core_engine *engine, const struct order *order)
 {
     export_close(engine, order->token);
@@ -211,6 +213,8 @@ static const order_handler handlers[] = {
     [ORDER_KEEP_DISK] = keep_disk,
     [ORDER_GIVE_UP_DISK] = give_up_disk,
     [ORDER_RESIZE] = resize,
+    [ORDER_METADATA_HOLD] = hold_metadata,
+    [ORDER_METADATA_PLACE] = place_metadata,
     [ORDER_FLUSH] = flush,
     [ORDER_BITMAP_SET] = bitmap_range,
     [ORDER_BITMAP_CLEAR] = bitmap_range,
@@ -235,6 +239,7 @@ static const order_handler handlers[] = {
     [ORDER_EXPORT_OPEN] = open_export,
     [ORDER_EXPORT_CLIENT] = add_client,
     [ORDER_EXPORT_UBLK] = open_ublk,
+    [ORDER_EXPORT_RESIZE] = resize_export,
     [ORDER_EXPORT_CLOSE] = close_export,
 };
 

@@ -159,6 +159,62 @@ static uint64_t end_sector(const struct bitmap *bitmap, uint64_t sector, uint64_
     return sectors > bitmap->device_sectors - sector ? bitmap->device_sectors : sector + sectors;
 }
 
+static void *grown(const void *old, uint64_t old_count, uint64_t count, size_t size)
+{
+    uint8_t *new = calloc(count, size);
+
+    if (new != NULL)
+        memcpy(new, old, (old_count < count ? old_count : count) * size);
+    return new;
+}
+
+static void replace_arrays(struct bitmap *bitmap, uint64_t *words, uint32_t *page_counts, uint8_t *dirty)
+{
+    free(bitmap->words);
+    free(bitmap->page_counts);
+    free(bitmap->dirty);
+    bitmap->words = words;
+    bitmap->page_counts = page_counts;
+    bitmap->dirty = dirty;
+}
+
+int bitmap_resize(struct bitmap *bitmap, uint64_t device_sectors)
+{
+    uint64_t bits = (device_sectors + BIT_SECTORS - 1) / BIT_SECTORS;
+    uint64_t pages = (bits + BITMAP_PAGE_BITS - 1) / BITMAP_PAGE_BITS;
+
+    if (device_sectors == 0 || device_sectors > UINT64_MAX / 2)
+        return -EINVAL;
+    uint64_t *words = grown(bitmap->words, bitmap->pages * PAGE_WORDS, pages * PAGE_WORDS, sizeof *words);
+    uint32_t *page_counts = grown(bitmap->page_counts, bitmap->pages, pages, sizeof *page_counts);
+    uint8_t *dirty = grown(bitmap->dirty, bitmap->pages, pages, sizeof *dirty);
+    if (words == NULL || page_counts == NULL || dirty == NULL) {
+        free(words);
+        free(page_counts);
+        free(dirty);
+        return -ENOMEM;
+    }
+    replace_arrays(bitmap, words, page_counts, dirty);
+    uint64_t old_pages = bitmap->pages;
+    uint64_t old_bits = bitmap->bits;
+    bitmap->device_sectors = device_sectors;
+    bitmap->bits = bits;
+    bitmap->pages = pages;
+    bitmap->count = 0;
+    memset(bitmap->dirty_pages, 0, sizeof bitmap->dirty_pages);
+    for (uint64_t page = 0; page < pages; page++) {
+        bitmap->count += page_counts[page];
+        dirty[page] = page < old_pages ? dirty[page] : (uint8_t)BITMAP_DIRTY_SET;
+        bitmap->dirty_pages[dirty[page]]++;
+    }
+    if (bits > old_bits) /* what the disk has behind the old end, in the page that is not full, is anybody's guess */
+        bitmap_page_mark(bitmap, old_pages - 1, BITMAP_DIRTY_SET);
+    if (bits < old_bits) /* what the last page still has behind the end */
+        (void)range_write(bitmap, bits, old_bits < pages * BITMAP_PAGE_BITS ? old_bits : pages * BITMAP_PAGE_BITS,
+                          false);
+    return 0;
+}
+
 uint64_t bitmap_set(struct bitmap *bitmap, uint64_t sector, uint64_t sectors)
 {
     uint64_t end = end_sector(bitmap, sector, sectors);

@@ -22,6 +22,10 @@ struct bitmap;
 
 int bitmap_new(uint64_t device_sectors, struct bitmap **bitmap); /* all clear, no page dirty */
 void bitmap_free(struct bitmap *bitmap);
+/* The device has another size: bits keep their places, those behind the new end are gone, new ones are clear.  A page
+ * that is new is dirty, whatever it holds: nobody knows what the disk has there.  Nothing changes if memory is short.
+ */
+int bitmap_resize(struct bitmap *bitmap, uint64_t device_sectors);
 uint64_t bitmap_bits(const struct bitmap *bitmap);
 uint64_t bitmap_words(const struct bitmap *bitmap); /* 64-bit words on disk and wire */
 uint64_t bitmap_pages(const struct bitmap *bitmap);

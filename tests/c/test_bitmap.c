@@ -253,8 +253,34 @@ static void a_failed_allocation_leaves_nothing_behind(void)
     bitmap_free(NULL);
 }
 
+static void a_size_that_changes_keeps_the_bits(void)
+{
+    struct bitmap *bitmap;
+    uint8_t page[BITMAP_PAGE_BYTES];
+    CHECK(bitmap_new(100 * 8, &bitmap) == 0, "100 bits");
+    bitmap_set(bitmap, 0, 1);
+    bitmap_set(bitmap, 99 * 8, 8);
+    bitmap_page_copy(bitmap, 0, page);
+    CHECK(bitmap_page_dirty(bitmap, 0) == 0, "written");
+    CHECK(bitmap_resize(bitmap, 100000 * 8) == 0, "it grows");
+    CHECK(bitmap_bits(bitmap) == 100000 && bitmap_pages(bitmap) == 4 && bitmap_count(bitmap) == 2, "all is there");
+    CHECK(bitmap_next(bitmap, 0) == 0 && bitmap_next(bitmap, 1) == 99, "in its place");
+    CHECK(bitmap_next(bitmap, 100) == BITMAP_NONE, "what is new is clear");
+    for (uint64_t i = 0; i < 4; i++)
+        CHECK((bitmap_page_dirty(bitmap, i) & BITMAP_DIRTY_SET) != 0, "nobody knows what the disk has there: page %u",
+              (unsigned)i);
+    CHECK(bitmap_set(bitmap, 99999 * 8, 8) == 1, "the last block is one");
+    CHECK(bitmap_resize(bitmap, 50 * 8) == 0, "it shrinks");
+    CHECK(bitmap_bits(bitmap) == 50 && bitmap_pages(bitmap) == 1 && bitmap_count(bitmap) == 1, "what is left");
+    CHECK(bitmap_resize(bitmap, 100 * 8) == 0, "it grows again");
+    CHECK(bitmap_count(bitmap) == 1 && bitmap_next(bitmap, 1) == BITMAP_NONE, "what was cut off stays away");
+    CHECK(bitmap_resize(bitmap, 0) < 0 && bitmap_bits(bitmap) == 100, "nothing is no size");
+    bitmap_free(bitmap);
+}
+
 int main(void)
 {
+    a_size_that_changes_keeps_the_bits();
     agrees_with_the_model_under_random_operations();
     sets_outwards_and_clears_inwards();
     a_page_from_disk_replaces_and_is_clean();

@@ -25,7 +25,11 @@ FFI_OF_API.cdef(CORE_API.with_name("core_values.h").read_text(encoding="utf-8"))
 FFI_OF_API.cdef(CORE_API.read_text(encoding="utf-8"))
 CONSTANTS = FFI_OF_API.dlopen(None)
 
-STRUCTS = {"core_attach": "struct core_disk *", "core_peer_connect": "struct core_peer *"}
+STRUCTS = {
+    "core_attach": "struct core_disk *",
+    "core_metadata_place": "struct core_disk *",
+    "core_peer_connect": "struct core_peer *",
+}
 
 
 class FakeLib:

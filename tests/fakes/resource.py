@@ -8,7 +8,8 @@ from pathlib import Path
 from fakes.loop import free_port
 from pydrbd import config
 from pydrbd.config.description import ResourceView
-from pydrbd.node.metadata_store import MetadataPlace, MetadataStore
+from pydrbd.node.backing.metadata_place import MetadataPlace
+from pydrbd.node.metadata_store import MetadataStore
 
 DISK_BYTES = 1 << 20
 

@@ -58,6 +58,7 @@ class Node:
         self.gate = Gate.OPEN
         self.accept = 0
         self.export = False
+        self.export_sectors = 0
         self.listening = False
         self.exited = False
         self.resync: str = ""
@@ -87,6 +88,8 @@ class Node:
         self.answers[token] = []
         if kind in {events.Promote, events.Invalidate}:
             fields["new_uuid"] = next(self.uuids)
+        if kind is events.Resize:
+            fields["backing_sectors"] = self.disk.sectors
         self.post(kind(token, **fields))
         return token
 
@@ -94,7 +97,8 @@ class Node:
         """Open the disk, as a node does when it starts."""
         disk = self.disk
         self.attached = True
-        self.bits = set(disk.bits)
+        known = (disk.agreed_sectors or disk.sectors) // SECTORS_PER_BLOCK
+        self.bits = {bit for bit in disk.bits if bit < known}
         crashed = bool(disk.flags & MdFlag.PRIMARY_IND)
         if crashed or disk.hot:
             self.bits |= disk.hot
@@ -113,7 +117,7 @@ class Node:
 
     def write(self, block: int, value: int) -> bool:
         """Write a block through the export; return whether there is one."""
-        if not self.export or self.reads is Reads.NONE:
+        if not self.export or self.reads is Reads.NONE or block * SECTORS_PER_BLOCK >= self.export_sectors:
             return False
         self.at_gate.append((block, value))
         self._open_gate()
@@ -174,6 +178,7 @@ class Node:
                 self._open_gate()
             case effects.OpenExport():
                 self.export = True
+                self.export_sectors = self.state.size_sectors
             case effects.CloseExport():
                 self._close_export()
             case effects.StartListening():
@@ -188,18 +193,29 @@ class Node:
                 self.timers[name] = delay_ms
             case effects.StopTimer(name=name):
                 self.timers.pop(name, None)
-            case effects.SetSize() | effects.FlushDisk() | effects.RunHandler():  # a test says how handlers end
+            case effects.SetSize() | effects.ResizeExport():
+                self._perform_resize(effect)
+            case effects.FlushDisk() | effects.KeepDisk() | effects.RunHandler():  # a test says how handlers end
                 pass
             case effects.DetachDisk():
                 self.attached = False
                 self.disk.hot.clear()
                 self.bits = set()
-            case effects.KeepDisk():
-                pass
             case effects.Exit():
                 self.exited = True
             case _:
                 self._perform_on_link(effect)
+
+    def _perform_resize(self, effect: effects.SetSize | effects.ResizeExport) -> None:
+        if isinstance(effect, effects.ResizeExport):
+            assert not self.attached or self.disk.agreed_sectors == effect.sectors, "the superblock comes first"
+            self.export_sectors = effect.sectors
+            return
+        blocks = effect.sectors // SECTORS_PER_BLOCK
+        self.disk.blocks += [-1] * (blocks - len(self.disk.blocks))  # what a new disk holds is nobody's
+        self.bits = {bit for bit in self.bits if bit < blocks}
+        if effect.out_of_sync_from is not None:
+            self.bits |= set(range(effect.out_of_sync_from // SECTORS_PER_BLOCK, blocks))
 
     def _perform_on_link(self, effect: Effect) -> None:
         match effect:
@@ -333,7 +349,8 @@ class Node:
                 packet = decode(item.command, item.payload, AGREED.version, AGREED.features)
                 if socket is Socket.DATA:
                     self.reading = False
-                self.post(events.PacketReceived(packet, len(self.bits), next(self.uuids)))
+                room = self.disk.sectors if self.attached else 0
+                self.post(events.PacketReceived(packet, len(self.bits), next(self.uuids), room))
             case "bitmap":
                 self._need(BITMAP, item)
                 self.bits |= item.bits
@@ -341,6 +358,8 @@ class Node:
                 self.post(events.BitmapReceived(len(self.bits), next(self.uuids)))
             case "write":
                 self._need(WRITES, item)
+                if item.block * SECTORS_PER_BLOCK >= self.state.size_sectors:
+                    raise NotAcceptedError(f"{self.name} got a write behind the end of its device")
                 self.disk.blocks[item.block] = item.value
                 if self.replication is Replication.NONE:
                     self.bits.add(item.block)  # its writer has no disk
@@ -414,7 +433,8 @@ class ResourcePair:
             node.reading, node.closed, node.lost = True, False, False
         for node in self.nodes:
             resolves = node is (resolver or self.pollux)
-            ready = events.SocketsReady(AGREED.version, AGREED.features, resolves, len(node.bits))
+            room = node.disk.sectors if node.attached else 0
+            ready = events.SocketsReady(AGREED.version, AGREED.features, resolves, len(node.bits), room)
             node.post(ready)
 
     def deliverable(self) -> list[tuple[Node, Socket]]:

@@ -17,7 +17,8 @@ import pytest
 
 from fakes.golden_disk import DISK_BYTES, GoldenDisk
 from pydrbd.model.generation import GenerationIds, MdFlag
-from pydrbd.node.metadata_store import MetadataPlace, MetadataStore
+from pydrbd.node.backing.metadata_place import MetadataPlace
+from pydrbd.node.metadata_store import MetadataStore
 from pydrbd.ondisk.activity_log import FREE, Transaction, serialise_transaction
 from pydrbd.ondisk.layout import MetaKind
 from pydrbd.ondisk.text import dump_md, get_gi, show_gi

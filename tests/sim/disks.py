@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.node.backing.metadata_place import MetadataPlace
 from pydrbd.node.backing_disk import DiskIoError
-from pydrbd.node.metadata_store import MetadataPlace, MetadataStore
+from pydrbd.node.metadata_store import MetadataStore
 from pydrbd.ondisk import superblock
 from pydrbd.ondisk.layout import MetaKind, flexible_bytes, layout_for, superblock_offset
 from sim.world import PowerCutError, World

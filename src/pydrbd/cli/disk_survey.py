@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydrbd.node.backing.metadata_place import MetadataPlace
 from pydrbd.node.backing_disk import BackingDisk
-from pydrbd.node.metadata_store import MetadataPlace
 from pydrbd.ondisk.layout import SECTOR_BYTES, Layout, MetaKind, flexible_bytes, layout_for
 from pydrbd.ondisk.probe import Finding, binary_size, probe
 from pydrbd.ondisk.superblock import found_version

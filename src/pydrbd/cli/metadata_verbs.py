@@ -20,8 +20,9 @@ import click
 
 from pydrbd.cli.disk_survey import survey
 from pydrbd.config.description import Configuration, Resource
+from pydrbd.node.backing.metadata_place import MetadataPlace
 from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
-from pydrbd.node.metadata_store import MetadataPlace, MetadataStore, erase
+from pydrbd.node.metadata_store import MetadataStore, erase
 from pydrbd.ondisk import text
 from pydrbd.ondisk.errors import NoMetadataError, OnDiskError
 from pydrbd.ondisk.layout import SECTOR_BYTES
@@ -80,7 +81,7 @@ def _each(context: MetadataContext, name: str, body: Callable[[MetadataPlace], N
         raise click.exceptions.Exit(first_exit_code)
 
 
-def _confirm(question: str, *, force: bool) -> None:
+def confirm(question: str, *, force: bool) -> None:
     """Go on if the user types `yes`, or has given --force; end with exit code 1 otherwise."""
     click.echo(f"\n{question}", err=True)
     if force:
@@ -121,7 +122,7 @@ def create_md(context: MetadataContext, resource: str, force: bool, al_stripes: 
     def body(place: MetadataPlace) -> None:
         layout, found = survey(place, al_stripes, al_stripe_size_kb // 4)
         if found:
-            _confirm("\n".join(found) + "\n\nDo you want to proceed?", force=force)
+            confirm("\n".join(found) + "\n\nDo you want to proceed?", force=force)
         store = MetadataStore.create(
             place,
             device_uuid=secrets.randbits(64) or 1,
@@ -155,7 +156,7 @@ def wipe_md(context: MetadataContext, resource: str, force: bool) -> None:
         except OnDiskError as error:
             if error.exit_code != EXIT_UNCLEAN:
                 raise
-        _confirm(f"{place.metadata}: Do you really want to wipe out the DRBD meta data?", force=force)
+        confirm(f"{place.metadata}: Do you really want to wipe out the DRBD meta data?", force=force)
         erase(place)
         click.echo("DRBD meta data block successfully wiped out.")
 
@@ -225,7 +226,7 @@ def restore_md(context: MetadataContext, resource: str, file: IO[str], force: bo
         dump = text.parse_dump(file.read())
         store = MetadataStore.open(place)
         try:
-            _confirm(f"{place.metadata}: Valid meta-data in place, overwrite?", force=force)
+            confirm(f"{place.metadata}: Valid meta-data in place, overwrite?", force=force)
             store.restore(dump.superblock, dump.bitmap)
         finally:
             store.close()

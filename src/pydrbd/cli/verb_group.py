@@ -27,6 +27,7 @@ MODULES = {
         "resume-io",
         "dstate",
     ),
+    "resize_verb": ("resize",),
     "status_verbs": ("status", "why"),
     "metadata_verbs": ("create-md", "wipe-md", "apply-al", "dump-md", "restore-md", "show-gi", "get-gi"),
     "config_verbs": ("dump", "sh-resources"),

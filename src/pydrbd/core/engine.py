@@ -231,8 +231,18 @@ class Engine:
         self._submit("give up", lambda: self._lib.core_give_up_disk(self._engine))
 
     async def resize(self, size_sectors: int) -> None:
-        """Set the device's size; before the export opens only."""
+        """Set the device's size; it shrinks only before the export opens. Clients see it after `export_resize`."""
         await self._order("resize", lambda token: self._lib.core_resize(self._engine, token, size_sectors))
+
+    async def metadata_hold(self) -> None:
+        """Return when nothing is under way on the metadata; nothing begins there until `metadata_place`."""
+        await self._order("metadata hold", lambda token: self._lib.core_metadata_hold(self._engine, token))
+
+    async def metadata_place(self, al_offset_bytes: int, bm_offset_bytes: int, bm_bytes: int) -> None:
+        """Go on with the metadata, which is there from now on."""
+        place = {"al_offset_bytes": al_offset_bytes, "bm_offset_bytes": bm_offset_bytes, "bm_bytes": bm_bytes}
+        struct = self._ffi.new("struct core_disk *", place | {"data_fd": -1, "md_fd": -1})
+        await self._order("metadata place", lambda token: self._lib.core_metadata_place(self._engine, token, struct))
 
     async def flush(self) -> None:
         """Make all completed writes of the backing disk stable."""
@@ -346,6 +356,10 @@ class Engine:
     async def export_ublk(self, fd: int, depth: int) -> None:
         """Hand over the queue of our own ublk device, `/dev/ublkcN`; returns when it may be started."""
         await self._order("ublk queue", lambda token: self._lib.core_export_ublk(self._engine, token, fd, depth))
+
+    def export_resize(self) -> None:
+        """Let clients use the size that `resize` set."""
+        self._submit("export resize", lambda: self._lib.core_export_resize(self._engine))
 
     async def export_close(self) -> None:
         """Let no new request in; returns when none is in flight."""

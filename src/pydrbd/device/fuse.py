@@ -41,6 +41,10 @@ class FuseDevice:
             return Made(device)
         return None
 
+    def grow(self, wish: Wish, device: Attached) -> None:
+        """Refuse: nbdfuse's file has the size that it began with."""
+        raise DeviceError(f"{device.path} keeps its size until {wish.resource} is demoted and promoted again")
+
     def detach(self, wish: Wish, device: Attached, *, force: bool) -> None:
         """Take the device away, loop device first: its pages still go out through the programs."""
         if force:

@@ -93,6 +93,12 @@ class Kind(Protocol):
     def take_over(self, wish: Wish, device: Attached) -> Made | None:
         """Serve a device that the last daemon left; None: it is not whole any more. Raise `DeviceError`."""
 
+    def grow(self, wish: Wish, device: Attached) -> None:
+        """Let the device have `wish.size_bytes`, under who has it open. Blocks while requests are held.
+
+        Raise `DeviceError`, also if this kind cannot.
+        """
+
     def detach(self, wish: Wish, device: Attached, *, force: bool) -> None:
         """Take the device away. `force`: although it is open; who has it gets errors. Raise `DeviceBusyError`."""
 

@@ -5,7 +5,7 @@ What must hold, all of it measured on Linux 6.1 and 6.12:
 - One socket, no request time-out: with more, or with one, the kernel drops a server that takes its time.
 - A long time-out for dead connections: when the daemon dies, requests wait for the next daemon's RECONFIGURE.
 - `io_timeout` of the queue is short: a request that was sent and not answered is sent again only when that runs out.
-- RECONFIGURE never says a size, and says the identifier that CONNECT said.
+- RECONFIGURE never says a size and a socket together, and says the identifier that CONNECT said.
 - The queue is set up before anybody can have a request in it: since 6.11 the kernel waits, at each setting, until none
   is in flight, and what udev reads the moment the device appears is in flight until the caller serves it.
 """
@@ -73,6 +73,9 @@ class Control(Protocol):
     def reconfigure(self, index: int, identifier: str, fd: int) -> None:
         """Give the device a new socket."""
 
+    def resize(self, index: int, identifier: str, size_bytes: int) -> None:
+        """Give the device another size."""
+
     def disconnect(self, index: int) -> None:
         """Take the device down."""
 
@@ -136,6 +139,20 @@ class NbdDevice:
             if time.monotonic() > deadline:
                 raise DeviceError(f"{device.path} cannot be taken over: the kernel still holds the old connection")
             time.sleep(_POLL_S)
+
+    def grow(self, wish: Wish, device: Attached) -> None:
+        """Tell the kernel the size, and nothing else: it waits for the requests under way, which are served meanwhile.
+
+        In one message with a socket it would wait for requests that need that socket, for ever.
+        """
+        index = _index(device)
+        if self._backend(index) != wish.identifier:
+            raise DeviceError(f"{device.path} is not ours any more")
+        try:
+            with self._open() as control:
+                control.resize(index, wish.identifier, wish.size_bytes)
+        except OSError as error:
+            raise DeviceError(f"{device.path} cannot be resized: {error}") from error
 
     def detach(self, wish: Wish, device: Attached, *, force: bool) -> None:
         """Disconnect; by force also from under a mounted filesystem."""

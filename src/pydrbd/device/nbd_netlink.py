@@ -90,6 +90,16 @@ def reconfigure_message(index: int, identifier: str, fd: int) -> NbdMessage:
     return _message(RECONFIGURE, attributes)
 
 
+def resize_message(index: int, identifier: str, size_bytes: int) -> NbdMessage:
+    """Return RECONFIGURE: another size, and no socket."""
+    attributes = [
+        ("NBD_ATTR_INDEX", index),
+        ("NBD_ATTR_BACKEND_IDENTIFIER", identifier),
+        ("NBD_ATTR_SIZE_BYTES", size_bytes),
+    ]
+    return _message(RECONFIGURE, attributes)
+
+
 def disconnect_message(index: int) -> NbdMessage:
     """Return DISCONNECT."""
     return _message(DISCONNECT, [("NBD_ATTR_INDEX", index)])
@@ -143,6 +153,10 @@ class NbdControl:
     def reconfigure(self, index: int, identifier: str, fd: int) -> None:
         """Give the device a new socket. Success even if the kernel had no use for it: the caller looks."""
         self._ask(reconfigure_message(index, identifier, fd))
+
+    def resize(self, index: int, identifier: str, size_bytes: int) -> None:
+        """Give the device another size; returns when no request that began before is under way."""
+        self._ask(resize_message(index, identifier, size_bytes))
 
     def disconnect(self, index: int) -> None:
         """Take the device down, whoever has it open."""

@@ -23,6 +23,9 @@ class NoDevice:
         del wish, device
         return None
 
+    def grow(self, wish: Wish, device: Attached) -> None:
+        """Do nothing."""
+
     def detach(self, wish: Wish, device: Attached, *, force: bool) -> None:
         """Do nothing."""
 

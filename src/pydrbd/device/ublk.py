@@ -93,6 +93,10 @@ class UblkDevice:
             raise DeviceError(f"{device.path} cannot be taken over: {error}") from error
         return Made(device, queue=Queue(fd, DEPTH, lambda: self._go_on(number)))
 
+    def grow(self, wish: Wish, device: Attached) -> None:
+        """Refuse: the driver takes a size once (it can be told another one since Linux 6.16)."""
+        raise DeviceError(f"{device.path} keeps its size until {wish.resource} is demoted and promoted again")
+
     def detach(self, wish: Wish, device: Attached, *, force: bool) -> None:
         """Stop and remove it; by force also from under a mounted filesystem."""
         number = _number(device)

@@ -57,7 +57,16 @@ class PersistMetadata:
 
 @dataclass(frozen=True, slots=True)
 class SetSize:
-    """The device has this many 512-byte sectors now (before the export opens)."""
+    """The device has this many 512-byte sectors now; applications keep the old size until `ResizeExport`."""
+
+    sectors: int
+    out_of_sync_from: int | None = None
+    """From this sector to the end nobody knows what the peer has: out of sync, in memory. None: nothing of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeExport:
+    """Applications may use this many sectors: what `SetSize` said, durable in the superblock since. Not waited for."""
 
     sectors: int
 
@@ -250,6 +259,7 @@ class Exit:
 Effect = (
     PersistMetadata
     | SetSize
+    | ResizeExport
     | WriteBitmap
     | SetAllBits
     | ClearAllBits

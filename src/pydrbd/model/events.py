@@ -58,6 +58,8 @@ class SocketsReady:
     """We accepted the meta socket (8.4's RESOLVE_CONFLICTS)."""
     bits_set: int = 0
     """Bits set in our bitmap at this moment."""
+    backing_sectors: int = 0
+    """The room on our backing disk now; 0: not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class PacketReceived:
     bits_set: int
     """Bits set in our bitmap at this moment."""
     new_uuid: int = 0
+    backing_sectors: int = 0
+    """With SIZES on an established link: the room on our backing disk now; 0: not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +281,21 @@ class Detach:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """Grow the device: to `sectors`, or (0) to what is configured, or to all that both disks have room for."""
+
+    token: int
+    sectors: int = 0
+    assume_clean: bool = False
+    """The new blocks are the same on both disks: no resync of them."""
+    assume_peer_has_space: bool = False
+    """Not connected: the peer's disk has grown as well."""
+    backing_sectors: int = 0
+    """The room on our backing disk now; 0: as known."""
+    new_uuid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SuspendIo:
     """Hold the applications' I/O (`suspend-io`), or let it go on whatever holds it (`resume-io`)."""
 
@@ -320,5 +339,6 @@ Event = (
     | PauseSync
     | Detach
     | SuspendIo
+    | Resize
     | Down
 )

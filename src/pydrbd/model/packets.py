@@ -15,6 +15,13 @@ from pydrbd.model.generation import GenerationIds
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 
 
+class SizesFlag(IntFlag):
+    """How a resize is meant (8.4 `enum dds_flags`)."""
+
+    FORCED = 1
+    NO_RESYNC = 2
+
+
 class UuidFlag(IntFlag):
     """What a node says about itself beside its identifiers (8.4 `UI_FLAGS`)."""
 

@@ -35,6 +35,10 @@ class Refusal(Enum):
     DISK_IN_USE = (10, "Device is attached to a disk (use detach first)")
     CONNECTED_NOT_FRESH = (10, "Only while StandAlone; or connected, with --clear-bitmap, while both disks are fresh")
     PAUSE_ALREADY_SET = (10, "Sync-pause flag is already set")
+    RESIZE_DURING_RESYNC = (10, "Resize not allowed during resync.")
+    RESIZE_NO_PRIMARY = (10, "Need one primary node to resize.")
+    RESIZE_SHRINKS = (10, "Implicit device shrinking not allowed.")
+    RESIZE_PEER_SPACE = (10, "The peer's disk may have no room: connect it, or say --assume-peer-has-space")
     PAUSE_ALREADY_CLEAR = (10, "Sync-pause flag is already cleared")
 
     @property

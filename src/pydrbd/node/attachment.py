@@ -19,9 +19,12 @@ from pydrbd.model import events
 from pydrbd.model.effects import PersistMetadata
 from pydrbd.model.refusals import Refusal
 from pydrbd.node.backing.late import LateCalls
-from pydrbd.node.metadata_store import MetadataPlace, MetadataStore
+from pydrbd.node.backing.metadata_move import require_apart
+from pydrbd.node.backing.metadata_place import MetadataPlace
+from pydrbd.node.metadata_store import MetadataStore
 from pydrbd.node.process import EXIT_INVALID, StartError
 from pydrbd.ondisk.errors import ActivityLogDamagedError, OnDiskError
+from pydrbd.ondisk.layout import Layout
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +135,37 @@ class Attachment:
             crashed_primary=applied.was_primary,
             new_uuid=self._draw_uuid(),
         )
+
+    async def look_again(self) -> int:
+        """Return the sectors that the disk has room for now, 0 if there is none; its metadata goes to its new end.
+
+        Raises `OnDiskError` or `OSError` when the metadata may be damaged: the disk is to be given up.
+        """
+        store = self._store
+        if store is None or self.failed:
+            return 0
+        old = store.layout
+        try:
+            new = store.look_again()
+            if new != old and new.superblock_offset_bytes != old.superblock_offset_bytes:
+                require_apart(old, new)
+        except OnDiskError as error:
+            log.warning("%s stays as large as it was: %s", self._volume.disk, error)
+            return store.max_sectors
+        if new != old:
+            await self._move(store, new)
+        return store.max_sectors
+
+    async def _move(self, store: MetadataStore, new: Layout) -> None:
+        """Nobody writes to the metadata while it is copied. After a failure nobody does any more."""
+        log.info("the metadata of %s moves to byte %d", self._volume.disk, new.first_byte)
+        try:
+            await self._engine.metadata_hold()
+            await self._late.run(lambda: store.move_to(new), f"{self._place.metadata}: a move")
+            await self._engine.metadata_place(new.al_offset_bytes, new.bm_offset_bytes, new.bm_bytes)
+        except (OSError, OnDiskError):
+            self.failed = True
+            raise
 
     async def persist(self, effect: PersistMetadata) -> None:
         """Write the superblock; durable on return. Raises `OnDiskError`, `OSError`."""

@@ -124,6 +124,14 @@ class BackingDisk:
         except OSError as error:
             raise DiskIoError(f"flushing {self.path} failed: {error.strerror}") from error
 
+    def look_again(self) -> int:
+        """Return the size in bytes as it is now: the disk may have grown. Raise `DiskIoError`."""
+        try:
+            self.size_bytes = os.lseek(self.fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise DiskIoError(f"{self.path} does not tell its size: {error.strerror}") from error
+        return self.size_bytes
+
     def user(self) -> str | None:
         """Return "name (pid N)" of another process that has the disk, without locking it; None if none is seen to."""
         return opener_of(self.path) if self.is_block_device else lock_holder(self.fd)

@@ -23,7 +23,7 @@ from pydrbd.core.binding import Binding
 from pydrbd.core.engine import Engine, Io, Options
 from pydrbd.core.facts import Fact, FactType, Translator
 from pydrbd.model import effects, events
-from pydrbd.model.packets import Malformed
+from pydrbd.model.packets import Malformed, Sizes
 from pydrbd.model.states import Role
 from pydrbd.node.admin.admin_socket import AdminSocket, Reply, Request
 from pydrbd.node.admin.progress import SAMPLE_MS, SECTORS_PER_BIT, Progress
@@ -85,7 +85,7 @@ class Daemon:
         self._device = KernelDevice(view, places.run, server, self._on_openers)
         self._handlers = Handlers(view, places.configuration, self._on_handler_ended)
         self._translator = Translator(self._link.decode, new_uuid, self._bits_set)
-        self._performer = Performer(fresh_state(view), step, self._doers())
+        self._performer = Performer(fresh_state(view), step, self._doers(), self._prepare)
         self._pacer = ResyncPacer(limits_of(view), self._engine.counters, self._engine.resync_rate, self._is_resyncing)
         self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
         self._verbs = Verbs(view.resource.name, self._performer, self._status, self._device, self._leave)
@@ -225,6 +225,16 @@ class Daemon:
         log.critical("%s; the device is left to the next daemon", self.died)
         self._exit.set()
 
+    async def _prepare(self, event: events.Event) -> events.Event:
+        """Look how large the disk is before the rules hear that the device may grow."""
+        match event:
+            case events.Resize() | events.SocketsReady():
+                return replace(event, backing_sectors=await self._disk.look_again())
+            case events.PacketReceived(packet=Sizes()) if self._performer.state.established:
+                return replace(event, backing_sectors=await self._disk.look_again())
+            case _:
+                return event
+
     async def _on_attach(self, _: Request) -> Reply:
         return await self._verbs.attach(self._open_disk)
 
@@ -300,7 +310,8 @@ class Daemon:
         engine = self._engine
         return {
             effects.PersistMetadata: self._persist,
-            effects.SetSize: lambda effect: engine.resize(effect.sectors),
+            effects.SetSize: self._set_size,
+            effects.ResizeExport: _soon(self._resize_export),
             effects.WriteBitmap: lambda _: engine.bitmap_write(),
             effects.SetAllBits: lambda _: engine.bitmap_set(0, self._size_sectors()),
             effects.ClearAllBits: lambda _: engine.bitmap_clear(0, self._size_sectors()),
@@ -359,6 +370,19 @@ class Daemon:
     async def _detach_disk(self, effect: effects.DetachDisk) -> None:
         clean = self._performer.state.role is not Role.PRIMARY and not effect.force
         await self._disk.detach(clean=clean, force=effect.force)
+
+    async def _set_size(self, effect: effects.SetSize) -> None:
+        await self._engine.resize(effect.sectors)
+        first = effect.out_of_sync_from
+        if first is not None:
+            await self._engine.bitmap_set(first, effect.sectors - first)
+
+    def _resize_export(self, effect: effects.ResizeExport) -> None:
+        """Grow; the kernel device in the background, for it waits for requests, which may be waiting for us."""
+        self._engine.export_resize()
+        growing = asyncio.ensure_future(self._device.grow(effect.sectors * SECTOR_BYTES))
+        self._telling.add(growing)
+        growing.add_done_callback(self._telling.discard)
 
     async def _open_export(self, _: effects.OpenExport) -> None:
         await self._engine.export_open(self._view.resource.name, read_only=False)

@@ -10,14 +10,18 @@ Knows DRBD's v08 format through `pydrbd.ondisk`, and neither roles nor rules.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydrbd.config.description import MetaDiskKind, Volume
 from pydrbd.core.engine import Disk
 from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.node.backing import metadata_move
+from pydrbd.node.backing.metadata_file import grow_file, make_file
+from pydrbd.node.backing.metadata_move import KnownSize
+from pydrbd.node.backing.metadata_place import MetadataPlace
 from pydrbd.node.backing_disk import BackingDisk, DiskIoError
 from pydrbd.ondisk import activity_log, superblock
 from pydrbd.ondisk.bitmap import EXTENT_BYTES, apply_activity_log, count, device_bits, set_range
@@ -27,7 +31,6 @@ from pydrbd.ondisk.layout import (
     DEFAULT_AL_STRIPE_SIZE_4K,
     DEFAULT_AL_STRIPES,
     SECTOR_BYTES,
-    SLOT_SECTORS,
     Layout,
     MetaKind,
     bitmap_bytes,
@@ -37,43 +40,10 @@ from pydrbd.ondisk.layout import (
 )
 from pydrbd.ondisk.superblock import Superblock
 
+log = logging.getLogger(__name__)
+
 _CHUNK_BYTES = 1 << 20
 _EXTENTS_PER_PAGE = BLOCK_BYTES // EXTENT_BYTES
-_KINDS = {
-    MetaDiskKind.INTERNAL: MetaKind.INTERNAL,
-    MetaDiskKind.FLEXIBLE: MetaKind.FLEXIBLE,
-    MetaDiskKind.INDEXED: MetaKind.INDEXED,
-    MetaDiskKind.FILE: MetaKind.FLEXIBLE,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataPlace:
-    """Where a volume's data and metadata are. `made_by_us`: the metadata is a file, which `create` makes."""
-
-    disk: Path
-    metadata: Path
-    kind: MetaKind
-    index: int = 0
-    made_by_us: bool = False
-
-    @classmethod
-    def of(cls, volume: Volume, resource: str, state_dir: Path) -> MetadataPlace:
-        """Return the place that the configuration gives to a volume."""
-        return cls(
-            disk=Path(volume.disk),
-            metadata=volume.metadata_path(state_dir, resource),
-            kind=_KINDS[volume.meta_disk.kind],
-            index=volume.meta_disk.index or 0,
-            made_by_us=volume.meta_disk.kind is MetaDiskKind.FILE,
-        )
-
-    @property
-    def slot(self) -> tuple[int, int] | None:
-        """Return what to lock of a shared metadata device, as (first byte, length)."""
-        if self.kind is not MetaKind.INDEXED:
-            return None
-        return self.index * SLOT_SECTORS * SECTOR_BYTES, SLOT_SECTORS * SECTOR_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +73,32 @@ class MetadataStore:
 
         Without `exclusive` nobody is locked out: for reading beside a daemon that has the disk.
         """
-        return cls.over(place, *_open_disks(place, exclusive=exclusive, writable=writable))
+        disks = _open_disks(place, exclusive=exclusive, writable=writable)
+        return cls.over(place, *disks, moves=exclusive and writable)
 
     @classmethod
-    def over(cls, place: MetadataPlace, data: BackingDisk, metadata: BackingDisk) -> MetadataStore:
-        """Take over disks that are open, read and check the superblock. They are closed when it is refused."""
+    def over(
+        cls, place: MetadataPlace, data: BackingDisk, metadata: BackingDisk, *, moves: bool = False
+    ) -> MetadataStore:
+        """Take over disks that are open, read and check the superblock. They are closed when it is refused.
+
+        Internal metadata of a disk that has grown since is found where it was; with `moves` it goes to the new end.
+        """
         try:
-            at_bytes = superblock_offset(place.kind, metadata.size_bytes, place.index)
-            found = superblock.parse(metadata.read(at_bytes, BLOCK_BYTES))
+            found, size_bytes = _find(place, metadata)
             layout = superblock.check_against_disk(
-                found, place.kind, metadata.size_bytes, backing_bytes=data.size_bytes, index=place.index
+                found, place.kind, size_bytes, backing_bytes=data.size_bytes, index=place.index
             )
             _require_agreed_size(place, found, layout)
+            store = cls(place, data, metadata, layout)
+            store._superblock = found
+            if moves and place.known is not None:
+                store._follow_the_end()
         except BaseException as error:
             _close_disks(data, metadata)
             if isinstance(error, OnDiskError) and not isinstance(error, DiskIoError):
                 raise _naming(error, place.metadata) from None
             raise
-        store = cls(place, data, metadata, layout)
-        store._superblock = found
         return store
 
     @classmethod
@@ -139,7 +116,7 @@ class MetadataStore:
         fit.
         """
         if place.made_by_us:
-            _make_file(place, al_stripes * al_stripe_size_4k)
+            make_file(place, al_stripes * al_stripe_size_4k)
         data, metadata = _open_disks(place, exclusive=True, writable=True)
         try:
             layout = layout_for(
@@ -152,6 +129,7 @@ class MetadataStore:
             )
             store = cls(place, data, metadata, layout)
             store._initialise(superblock.fresh(layout, device_uuid))
+            store._remember()
         except BaseException as error:
             _close_disks(data, metadata)
             if isinstance(error, OnDiskError) and not isinstance(error, DiskIoError):
@@ -240,6 +218,88 @@ class MetadataStore:
         self._metadata.write(self.layout.al_offset_bytes, initial)
         self._metadata.flush()
         self._write_superblock(superblock.log_applied(self.superblock))
+
+    # --- a disk that has another size now ----------------------------------------------------------------------------
+
+    def look_again(self) -> Layout:
+        """Return the layout that the disks have room for now. Nothing is written, but a file of our own grows."""
+        self._data.look_again()
+        if self.place.made_by_us:
+            needed_bytes = flexible_bytes(self._data.size_bytes // SECTOR_BYTES, self.layout.al_blocks)
+            grow_file(self.place.metadata, needed_bytes)
+        if self._metadata is not self._data:
+            self._metadata.look_again()
+        return self._layout_on(self._metadata.size_bytes)
+
+    def move_to(self, new: Layout) -> None:
+        """Put the metadata there; durable on return. Nobody else writes to it meanwhile. Raise an `OnDiskError`."""
+        if self.place.kind is MetaKind.INTERNAL and new.superblock_offset_bytes != self.layout.superblock_offset_bytes:
+            old = self.layout
+            self._superblock = metadata_move.copy(self._metadata, old, new, self.superblock)
+            self.layout = new
+            metadata_move.wipe(self._metadata, old)
+            self._remember()
+            return
+        self.layout = new
+        self._write_superblock(replace(self.superblock, md_size_sectors=new.md_size_sectors))
+
+    def shrink_to(self, sectors: int) -> int:
+        """Make the device this small, for good; return the bytes that its disk has to keep. Raise an `OnDiskError`.
+
+        The superblock says so first. Then internal metadata goes to where the end of the disk is going to be; before
+        the old place is wiped it is recorded where the new one is, for that is not the end of the disk yet.
+        """
+        if self.place.kind is not MetaKind.INTERNAL:
+            self._write_superblock(replace(self.superblock, agreed_sectors=sectors))
+            return sectors * SECTOR_BYTES
+        kept_bytes, new = self._smallest_for(sectors)
+        old = self.layout
+        metadata_move.require_apart(old, new)
+        self._write_superblock(replace(self.superblock, agreed_sectors=sectors))
+        self._superblock = metadata_move.copy(self._metadata, old, new, self.superblock)
+        known = KnownSize(kept_bytes, self.superblock.device_uuid)
+        known.save(self.place.known, self.place.disk)
+        if KnownSize.load(self.place.known) != known:
+            raise DiskIoError(f"{self.place.known} cannot be written: the metadata stays where it is")
+        self.layout = new
+        metadata_move.wipe(self._metadata, old)
+        return kept_bytes
+
+    def _smallest_for(self, sectors: int) -> tuple[int, Layout]:
+        """Return how large the disk has to be for a device, in whole MiB, and the layout on it."""
+        size_bytes = -(-sectors * SECTOR_BYTES // _CHUNK_BYTES) * _CHUNK_BYTES
+        while (layout := self._layout_on(size_bytes)).max_sectors < sectors:
+            size_bytes += _CHUNK_BYTES
+        return size_bytes, layout
+
+    def _layout_on(self, size_bytes: int) -> Layout:
+        return layout_for(
+            self.place.kind,
+            size_bytes,
+            backing_bytes=self._data.size_bytes,
+            index=self.place.index,
+            al_stripes=self.layout.al_stripes,
+            al_stripe_size_4k=self.layout.al_stripe_size_4k,
+        )
+
+    def _follow_the_end(self) -> None:
+        """Move the metadata of a disk that grew while nobody had it; finish a move that was cut short."""
+        known = KnownSize.load(self.place.known)
+        new = self._layout_on(self._metadata.size_bytes)
+        if new.superblock_offset_bytes == self.layout.superblock_offset_bytes:
+            metadata_move.wipe_left_over(self._metadata, known, self.superblock)
+        else:
+            try:
+                metadata_move.require_apart(self.layout, new)
+            except DiskTooSmallError as error:
+                log.warning("%s has grown: %s; it stays where it is", self.place.disk, error)
+                return
+            log.warning("%s has grown: its metadata moves to the new end", self.place.disk)
+            self.move_to(new)
+        self._remember()
+
+    def _remember(self) -> None:
+        KnownSize(self._metadata.size_bytes, self.superblock.device_uuid).save(self.place.known, self.place.disk)
 
     def user(self) -> str | None:
         """Return "name (pid N)" of another process that has the disk, None if none is seen to."""
@@ -368,6 +428,7 @@ def erase(place: MetadataPlace) -> bool:
             return False
         metadata.write(at_bytes, bytes(BLOCK_BYTES))
         metadata.flush()
+        metadata_move.forget(place.known)
     finally:
         _close_disks(data, metadata)
     return True
@@ -387,6 +448,14 @@ def _open_disks(place: MetadataPlace, *, exclusive: bool, writable: bool) -> tup
     return data, metadata
 
 
+def _find(place: MetadataPlace, metadata: BackingDisk) -> tuple[Superblock, int]:
+    """Return the superblock, and the size of the metadata device that it was written for."""
+    if place.kind is MetaKind.INTERNAL:
+        return metadata_move.find(metadata, KnownSize.load(place.known))
+    at_bytes = superblock_offset(place.kind, metadata.size_bytes, place.index)
+    return superblock.parse(metadata.read(at_bytes, BLOCK_BYTES)), metadata.size_bytes
+
+
 def _close_disks(data: BackingDisk, metadata: BackingDisk) -> None:
     metadata.close()
     data.close()
@@ -402,28 +471,3 @@ def _require_agreed_size(place: MetadataPlace, found: Superblock, layout: Layout
             f"disk {place.disk} has shrunk: the device has {found.agreed_sectors} sectors,"
             f" the disk has room for {layout.max_sectors}"
         )
-
-
-def _make_file(place: MetadataPlace, al_blocks: int) -> None:
-    """Make the metadata file, or grow it; durable together with its name."""
-    data = BackingDisk.open(place.disk)
-    try:
-        needed_bytes = flexible_bytes(data.size_bytes // SECTOR_BYTES, al_blocks)
-    finally:
-        data.close()
-    try:
-        place.metadata.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        fd = os.open(place.metadata, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(fd).st_size < needed_bytes:
-                os.posix_fallocate(fd, 0, needed_bytes)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        folder = os.open(place.metadata.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise DiskIoError(f"{place.metadata} cannot be made: {error.strerror}") from error

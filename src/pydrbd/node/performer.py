@@ -29,11 +29,18 @@ from pydrbd.ondisk.errors import OnDiskError
 log = logging.getLogger(__name__)
 
 Doer = Callable[[Any], Awaitable[None]]
+Preparer = Callable[[Event], Awaitable[Event]]
 Step = Callable[[Any, Event, int], tuple[Any, Sequence[Effect]]]
 
 SLOW_S = 10.0
 """An effect that takes longer is named in the log, and again each time that it has taken as long again."""
-_METADATA = (effects.PersistMetadata, effects.WriteBitmap, effects.SetAllBits, effects.ClearAllBits)
+_METADATA = (
+    effects.PersistMetadata,
+    effects.SetSize,
+    effects.WriteBitmap,
+    effects.SetAllBits,
+    effects.ClearAllBits,
+)
 _OVERTAKEN = (
     effects.PersistMetadata,
     effects.SetReplication,
@@ -59,8 +66,18 @@ _OF_A_CONNECTION = (events.PacketReceived, events.BitmapReceived)
 class Performer:
     """Carries the rules' orders out."""
 
-    def __init__(self, state: Any, step: Step, doers: Mapping[type, Doer]) -> None:  # noqa: ANN401
-        """`doers` has a coroutine function for every class of effect."""
+    def __init__(
+        self,
+        state: Any,  # noqa: ANN401
+        step: Step,
+        doers: Mapping[type, Doer],
+        prepare: Preparer | None = None,
+    ) -> None:
+        """`doers` has a coroutine function for every class of effect.
+
+        `prepare` completes an event just before the rules get it; what it raises is a failure of the metadata.
+        """
+        self._prepare = prepare
         self.state = state
         self._step = step
         self._doers = doers
@@ -113,6 +130,8 @@ class Performer:
     async def _deal_with(self, event: Event) -> None:
         self._busy += 1
         try:
+            if self._prepare is not None:
+                event = await self._prepared(event, self._prepare)
             now_ms = int(asyncio.get_running_loop().time() * 1000)
             self.state, todo = self._step(self.state, event, now_ms)
             log.debug("%r: %r", event, todo)
@@ -122,6 +141,15 @@ class Performer:
             self._busy -= 1
             for watcher in self._watchers:
                 watcher.set()
+
+    async def _prepared(self, event: Event, prepare: Preparer) -> Event:
+        try:
+            return await prepare(event)
+        except (OSError, OnDiskError) as error:
+            log.error("the disk could not be prepared: %s", error)
+            self._queue.appendleft(events.MetadataFailed(str(error)))
+            self._arrived.set()
+            return event
 
     async def _perform(self, todo: Sequence[Effect], number: int) -> None:
         for position, effect in enumerate(todo):

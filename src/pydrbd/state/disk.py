@@ -114,6 +114,9 @@ def _take(turn: Turn, event: Attached, size: int) -> None:
     turn.expose()
     turn.settle()
     turn.say(f"Attached: {turn.state.disk}, {size} sectors, {_ids_text(turn.state.ids)}", "attached")
+    if event.backing_sectors > size and size != state.options.user_sectors:
+        room = f"The disk has room for {event.backing_sectors} sectors, the device has {size}: `pydrbd resize` grows it"
+        turn.say(room, "disk-has-room")
     if crashed:
         turn.say("This node was Primary when it died", "crashed-primary", WARNING)
     if negotiates:

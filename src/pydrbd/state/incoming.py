@@ -22,7 +22,7 @@ from pydrbd.model.packets import (
     Uuids,
 )
 from pydrbd.state import peer_state, resync
-from pydrbd.state.changes import remote_requests, replies, requests
+from pydrbd.state.changes import remote_requests, replies, requests, resize
 from pydrbd.state.handshake import exchange
 from pydrbd.state.turn import DEBUG, Turn
 
@@ -43,6 +43,8 @@ def on_packet(turn: Turn, event: PacketReceived) -> None:
             exchange.on_protocol(turn, packet)
         case SyncParam():
             exchange.on_sync_param(turn, packet)
+        case Sizes() if turn.link.established:
+            resize.on_sizes(turn, packet, event)
         case Sizes():
             exchange.on_sizes(turn, packet)
         case Uuids():

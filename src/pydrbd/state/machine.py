@@ -39,6 +39,7 @@ from pydrbd.model.events import (
     PeerDiskFailed,
     PeerLost,
     Promote,
+    Resize,
     ResyncDone,
     SocketsReady,
     SuspendIo,
@@ -48,7 +49,7 @@ from pydrbd.model.events import (
 )
 from pydrbd.model.states import ReplicationState
 from pydrbd.state import connections, disk, first_write, incoming, invalidate, peer_loss, peer_state, resync, roles
-from pydrbd.state.changes import new_current_uuid, online_verify, requests
+from pydrbd.state.changes import new_current_uuid, online_verify, requests, resize
 from pydrbd.state.faults import notices, suspension, verdict
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import Command, NodeState
@@ -59,6 +60,7 @@ def step(state: NodeState, event: Event, now_ms: int) -> tuple[NodeState, tuple[
     """React to one event. Orders are to be carried out one after another, each finished before the next begins."""
     turn = Turn(state, now_ms)
     _dispatch(turn, event)
+    resize.give_up_if_lost(turn)
     # A command that closes the export must not find a write held at the gate which only we can let go.
     first_write.begin_if_held(turn)
     _run_waiting(turn)
@@ -118,7 +120,7 @@ def _dispatch(turn: Turn, event: Event) -> None:  # one line per event
             peer_state.on_peer_disk_failed(turn, event)
         case Promote() | Demote() | Connect() | Disconnect() | Down():
             turn.change(waiting=(*turn.state.waiting, event))
-        case Invalidate() | Verify() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo():
+        case Invalidate() | Verify() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo() | Resize():
             turn.change(waiting=(*turn.state.waiting, event))
         case _:
             assert_never(event)
@@ -131,6 +133,8 @@ def _on_timer(turn: Turn, event: TimerFired) -> None:
         case linger if linger == LINGER_TIMER:
             if turn.state.lingering:
                 turn.drop(turn.state.connection)
+        case resize.TIMER:
+            resize.on_timeout(turn)
         case requests.TIMER:
             requests.on_timeout(turn)
         case connections.RECONNECT_TIMER:
@@ -201,6 +205,8 @@ def _run(turn: Turn, command: Command) -> None:  # one line per command
             disk.on_detach(turn, command)
         case SuspendIo():
             suspension.on_suspend_io(turn, command)
+        case Resize():
+            resize.on_resize(turn, command)
         case Down():
             connections.on_down(turn, command)
         case _:

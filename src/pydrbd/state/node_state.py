@@ -21,6 +21,7 @@ from pydrbd.model.events import (
     Outdate,
     PauseSync,
     Promote,
+    Resize,
     SuspendIo,
     Verify,
 )
@@ -41,6 +42,7 @@ Command = (
     | PauseSync
     | Detach
     | SuspendIo
+    | Resize
     | Down
 )
 NO_MD_FLAGS = MdFlag(0)
@@ -239,6 +241,10 @@ class NodeState:
     """The peer may have taken our current identifier over, as our target, without our knowing."""
     promoted_alone: bool = False
     """We became Primary while the peer was away: the generation that ends with the first write ended without us."""
+    resize: Resize | None = None
+    """A command of ours that waits for the peer's SIZES."""
+    target_of_growth: bool = False
+    """Both nodes have just grown, and the peer is about to begin a resync of what is new."""
     discard_my_data: bool = False
     tentative: bool = False
     lingering: bool = False

@@ -24,6 +24,7 @@ from pydrbd.model.events import (
     PauseSync,
     PeerLost,
     Promote,
+    Resize,
     SuspendIo,
     Verify,
 )
@@ -66,6 +67,7 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
         peer_paused=False,
         end_tries=0,
         before_target_runs=False,
+        target_of_growth=False,
     )
     negotiation.on_link_lost(turn)
     # One that is giving its role up still has writes to answer, and they are answered as a Primary's.
@@ -125,7 +127,7 @@ def _go_on(turn: Turn, pending: Pending) -> None:
             turn.answer(command.token)
         case Down():
             connections.finish_down(turn, command)
-        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo():
+        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo() | Resize():
             raise AssertionError(f"{command} does not wait for the peer")
         case _:
             assert_never(command)

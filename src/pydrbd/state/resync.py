@@ -84,10 +84,11 @@ def become_source(turn: Turn, new_uuid: int, bits_set: int) -> None:
 def on_sync_uuid(turn: Turn, packet: SyncUuid, bits_set: int) -> None:
     """Begin as SyncTarget: Inconsistent, durably, before the first block is asked for."""
     state = turn.state
-    if state.replication is not ReplicationState.WF_SYNC_UUID:
+    if state.replication is not ReplicationState.WF_SYNC_UUID and not state.target_of_growth:
         turn.drop_broken(f"The peer sent SYNC_UUID while we are {state.replication}", "sync-uuid-unexpected")
         return
     turn.change(ids=generations.started_as_target(state.ids, packet.uuid, state.role), disk=DiskState.INCONSISTENT)
+    turn.change(target_of_growth=False)
     turn.enter(ReplicationState.PAUSED_SYNC_T if state.paused else ReplicationState.SYNC_TARGET)
     turn.change(disk=DiskState.INCONSISTENT)
     turn.settle()

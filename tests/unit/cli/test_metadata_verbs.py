@@ -14,7 +14,8 @@ from fakes.golden_disk import DISK_BYTES, GoldenDisk
 from pydrbd.cli.metadata_verbs import COMMANDS
 from pydrbd.config.description import Configuration, Host, MetaDisk, MetaDiskKind, Resource, Volume
 from pydrbd.model.generation import GenerationIds, MdFlag
-from pydrbd.node.metadata_store import MetadataPlace, MetadataStore
+from pydrbd.node.backing.metadata_place import MetadataPlace
+from pydrbd.node.metadata_store import MetadataStore
 
 MIB = 1 << 20
 

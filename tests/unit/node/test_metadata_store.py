@@ -9,8 +9,9 @@ import pytest
 
 from pydrbd.config.description import MetaDisk, MetaDiskKind, Volume
 from pydrbd.model.generation import GenerationIds, MdFlag
+from pydrbd.node.backing.metadata_place import MetadataPlace
 from pydrbd.node.backing_disk import BackingDisk, DiskInUseError, DiskIoError, DiskUnusableError
-from pydrbd.node.metadata_store import MetadataPlace, MetadataStore, erase
+from pydrbd.node.metadata_store import MetadataStore, erase
 from pydrbd.ondisk.activity_log import Transaction, initial_ring, serialise_transaction
 from pydrbd.ondisk.errors import (
     ActivityLogDamagedError,

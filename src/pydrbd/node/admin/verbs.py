@@ -87,6 +87,12 @@ COMMANDS: dict[str, Command] = {
     "detach": Command(events.Detach, _FORCE),
     "suspend-io": Command(events.SuspendIo, fixed=(("suspended", True),)),
     "resume-io": Command(events.SuspendIo, fixed=(("suspended", False),)),
+    "resize": Command(
+        events.Resize,
+        frozenset({"assume_clean", "assume_peer_has_space"}),
+        numbers=frozenset({"sectors"}),
+        draws_uuid=True,
+    ),
     "down": Command(events.Down, _FORCE, deadline_s=DOWN_DEADLINE_S),
 }
 

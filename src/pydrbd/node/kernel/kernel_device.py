@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,6 +123,23 @@ class KernelDevice:
         await self._server.close()
         self.attached = None
         self._set_openers([])
+
+    async def grow(self, size_bytes: int) -> None:
+        """Give the device another size while it is in use. Raises nothing: what it cannot do is a warning."""
+        device = self.attached
+        if device is None:
+            return
+        kind, wish = by_name(device.kind, self._kinds), self._wish(size_bytes)
+        try:
+            if kind is not None:
+                await self._do(lambda: kind.grow(wish, device))
+        except (DeviceError, OSError) as error:
+            log.warning("%s", error)
+            return
+        if device is self.attached:
+            self.attached = replace(device, size_bytes=size_bytes)
+            self._state_file.save(self.attached)
+            log.info("%s has %d KiB now", device.path, size_bytes // 1024)
 
     async def abandon(self) -> None:
         """Clear away what the last daemon left and we may not serve: its users get errors."""

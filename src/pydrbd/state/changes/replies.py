@@ -16,6 +16,7 @@ from pydrbd.model.events import (
     Outdate,
     PauseSync,
     Promote,
+    Resize,
     SuspendIo,
     Verify,
 )
@@ -63,7 +64,7 @@ def grant(turn: Turn, pending: Pending, new_uuid: int) -> None:
                 turn.change(peer_disk=DiskState.OUTDATED)
             turn.change(pending=pending)
             turn.drop(ConnectionState.DISCONNECTING)
-        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo():
+        case Connect() | Demote() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo() | Resize():
             raise AssertionError(f"{command} needs nobody's consent")
         case _:
             assert_never(command)

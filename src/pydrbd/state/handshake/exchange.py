@@ -13,6 +13,7 @@ from pydrbd.model.events import SocketsReady
 from pydrbd.model.packets import Protocol, Sizes, State, SyncParam, UuidFlag, Uuids
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state import resync, roles
+from pydrbd.state.changes import growth
 from pydrbd.state.generations import plain
 from pydrbd.state.handshake import survivor
 from pydrbd.state.handshake.compatibility import own_protocol, protocol_refusal, sync_param_refusal
@@ -31,6 +32,9 @@ def on_sockets_ready(turn: Turn, event: SocketsReady) -> None:
     if state.connection is not ConnectionState.CONNECTING or state.link is not None:
         turn.add(StopListening())
         return
+    if event.backing_sectors and state.has_disk:
+        turn.change(backing_sectors=max(event.backing_sectors, state.size_sectors))
+        state = turn.state
     turn.change(link=Link(event.agreed_version, event.features, event.resolve_conflicts, event.bits_set))
     turn.add(AdoptSockets())
     turn.send(own_protocol(state))
@@ -68,34 +72,19 @@ def on_sync_param(turn: Turn, packet: SyncParam) -> None:
 def on_sizes(turn: Turn, packet: Sizes) -> None:
     """Agree on a size."""
     state = turn.state
-    if turn.link.established:
-        _note_sizes(turn, packet)
-        return
     size, refusal = agreed_size(state, packet)
     if refusal:
         turn.refuse_link(refusal, "peer-too-small")
         return
     turn.change_link(sizes=packet)
-    if size != state.size_sectors:
+    if size > state.size_sectors and state.has_disk:
+        # What is new is marked in the bitmap of whoever grew first; it comes with the exchange of bitmaps.
+        growth.grow(turn, size, mark=False)
+    elif size != state.size_sectors:
         turn.say(f"The device has {size} sectors now (was {state.size_sectors})", "size-agreed")
         turn.change(size_sectors=size)
         turn.settle()
         turn.add(SetSize(size))
-
-
-def _note_sizes(turn: Turn, packet: Sizes) -> None:
-    """Take a SIZES on an established link; a peer that attaches its disk says them.
-
-    A resize while connected we do not know.
-    """
-    state = turn.state
-    if packet.current_sectors not in {0, state.size_sectors} and state.size_sectors:
-        turn.refuse_link(
-            f"The peer resized the device to {packet.current_sectors} sectors; that is not supported while connected",
-            "resize-unsupported",
-        )
-        return
-    turn.change_link(sizes=packet)
 
 
 def on_uuids(turn: Turn, packet: Uuids) -> None:

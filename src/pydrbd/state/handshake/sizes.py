@@ -32,6 +32,20 @@ def own_sizes(state: NodeState) -> Sizes:
     return Sizes(state.backing_sectors, user, state.size_sectors, options.max_bio_size_bytes, limits=options.limits)
 
 
+def options_sectors(state: NodeState) -> int:
+    """Return the configured size; 0 for as large as the disks allow."""
+    return state.options.user_sectors
+
+
+def _grown(own: Sizes, peer: Sizes) -> int:
+    """Return the larger of two sizes in use: a resize was cut short between the two nodes. 0: there are none.
+
+    Both disks have good data then, which each says by wanting the size that it has.
+    """
+    in_use = all(side.current_sectors and side.user_sectors == side.current_sectors for side in (own, peer))
+    return max(own.current_sectors, peer.current_sectors) if in_use else 0
+
+
 def agreed_size(state: NodeState, peer: Sizes) -> tuple[int, str]:
     """Return the size that both sides come to, and a sentence if it cannot be."""
     if not state.has_disk:
@@ -41,7 +55,11 @@ def agreed_size(state: NodeState, peer: Sizes) -> tuple[int, str]:
     own = own_sizes(state)
     if not peer.disk_sectors:
         return state.size_sectors, ""
-    size = _smaller(own.disk_sectors, peer.disk_sectors, own.user_sectors, peer.user_sectors)
+    room = _smaller(own.disk_sectors, peer.disk_sectors, options_sectors(state))
+    grown = _grown(own, peer)
+    if grown and grown <= room:
+        return grown, ""
+    size = _smaller(room, own.user_sectors, peer.user_sectors)
     if size < state.size_sectors and state.disk >= DiskState.OUTDATED:
         return size, f"The peer's disk size is too small! ({size} < {state.size_sectors} sectors)"
     return size, ""

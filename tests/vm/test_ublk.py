@@ -9,7 +9,7 @@ from vm.image import Image
 
 AREA = 32 * MIB
 SUM = "cd /opt && sha256sum $(find . -type f | sort) | sha256sum"
-WRITES = f"/dev/ublkb0 --seed 11 --waves 150 --depth 16 --area {AREA}"
+WRITES = f"/dev/ublkb0 --seed 11 --waves 40 --depth 16 --area {AREA}"
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,9 @@ def test_what_is_written_is_read(castor: PydrbdNode) -> None:
 
 def test_a_killed_daemon_under_writes_past_the_cache_loses_nothing(castor: PydrbdNode) -> None:
     for seed in (21, 22, 23):
-        words = f"/dev/ublkb0 --seed {seed} --waves 200 --depth 32 --area {AREA}"
-        writing = castor.machine.start(f"sleep 0.{seed}; {WORKLOAD} write {words}")
-        castor.machine.run("sleep 1")
+        words = f"/dev/ublkb0 --seed {seed} --waves 50 --depth 16 --area {AREA}"
+        writing = castor.machine.start(f"{WORKLOAD} write {words}")
+        castor.machine.run("sleep 2")  # an interpreter needs one to start there
         castor.kill()
         castor.tell("up")
         result = castor.machine.result(writing)

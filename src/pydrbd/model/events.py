@@ -180,7 +180,8 @@ class DigestFailed:
 class DiskFailed:
     """An operation on the backing disk failed.
 
-    `operation` is ``read``, ``write``, ``flush``, ``metadata``, or ``timeout``: it did not end within `disk-timeout`.
+    `operation` is ``read``, ``write``, ``flush``, ``metadata``, or ``timeout``: it did not end within `disk-timeout`;
+    or ``removal``: the disk itself is gone.
     """
 
     operation: str

@@ -60,6 +60,11 @@ class Attachment:
         self.failed = False
         """The disk has failed; set by whoever hears of it."""
 
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """Return where data and metadata are; the same where the metadata is internal."""
+        return self._place.disk, self._place.metadata
+
     async def attach(self, token: int = 0, in_use_sectors: int = 0) -> events.Attached:
         """Open the disk, apply its activity log, give it to the engine. Raises `StartError`.
 

@@ -9,6 +9,7 @@ disk.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -31,6 +32,7 @@ from pydrbd.node.admin.status import PACED_STATES, Json, Snapshot, as_data, left
 from pydrbd.node.admin.verbs import COMMANDS, Verbs
 from pydrbd.node.attachment import Attachment, new_uuid
 from pydrbd.node.backing.disk_arrival import wait_for_disk
+from pydrbd.node.backing.disk_removal import DiskRemoval
 from pydrbd.node.backing.md_set import md_place, md_state
 from pydrbd.node.chronicle.decisions import Chronicle
 from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
@@ -80,6 +82,7 @@ class Daemon:
         self._engine = Engine(_engine_options(may_have_device=may_have_device), binding)
         self._link = PeerLink(self._engine, terms(view), view.resource.net, self._post)
         self._disk = Attachment(view, self._engine, places.state)
+        self._removal = DiskRemoval(self._on_disk_removed)
         self._export = ExportSocket(places.run / "nbd.sock", self._engine.export_client, self._clients)
         server = Server(self._serve_device, self._engine.export_ublk)
         self._device = KernelDevice(view, places.run, server, self._on_openers)
@@ -134,6 +137,7 @@ class Daemon:
         await self._wait_for_disk()
         self._md = md_place(Path(self._view.local.volumes[0].disk))
         attached = await self._disk.attach()
+        self._removal.watch(self._disk.paths)
         self._device.identify(attached.device_uuid)
         await self._settle(attached, performing)
         if not self._performer.state.has_disk:
@@ -184,6 +188,7 @@ class Daemon:
         await self._link.stop_listening()
         self._engine.stop()
         self._disk.close()
+        self._removal.close()
         await self._admin.close()
 
     def _on_signal(self, number: int) -> None:
@@ -240,7 +245,14 @@ class Daemon:
 
     async def _open_disk(self, token: int) -> events.Event:
         state = self._performer.state
-        return await self._disk.attach(token, state.size_sectors if in_use(state) else 0)
+        event = await self._disk.attach(token, state.size_sectors if in_use(state) else 0)
+        self._removal.watch(self._disk.paths)
+        return event
+
+    def _on_disk_removed(self, path: Path) -> None:
+        log.error("%s was removed", path)
+        self._disk.failed = True
+        self._post(events.DiskFailed("removal", 0, errno.ENODEV))
 
     def _on_handler_ended(self, name: str, exit_code: int) -> None:
         self._post(events.HandlerEnded(name, exit_code))

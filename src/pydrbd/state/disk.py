@@ -147,6 +147,8 @@ def on_disk_failed(turn: Turn, event: DiskFailed) -> None:
         return
     if event.operation == "timeout":
         turn.say("Local backing device failed to meet the disk-timeout", "disk-timeout", ERROR)
+    elif event.operation == "removal":
+        turn.say("The backing disk was removed", "disk-removed", ERROR)
     else:
         sentence = f"The backing disk failed: {event.operation} at sector {event.sector}, error {event.error}"
         turn.say(sentence, "io-error", ERROR)

@@ -387,6 +387,20 @@ def test_a_disk_that_misses_its_timeout_is_given_up_whatever_the_policy(policy: 
     ]
 
 
+@pytest.mark.parametrize("policy", list(OnIoError))
+def test_a_disk_that_is_removed_is_given_up_whatever_the_policy(policy: OnIoError) -> None:
+    pair = make_pair(on_io_error=policy)
+    castor = pair.castor
+    castor.post(DiskFailed("removal", 0, 19))
+    castor.post(DiskFailed("write", 8, 5))  # and what was under way on it
+    pair.run()
+    assert castor.state.disk is DiskState.DISKLESS
+    assert castor.reads is Reads.PEER
+    assert [said.sentence for said in castor.said if said.rule in {"disk-removed", "io-error"}] == [
+        "The backing disk was removed"
+    ]
+
+
 def test_detach_by_force_waits_for_nothing_on_the_disk(pair: ResourcePair) -> None:
     castor = pair.castor
     castor.command(Detach, force=True)

@@ -59,6 +59,9 @@ from pydrbd.state.turn import LINGER_TIMER, Turn
 def step(state: NodeState, event: Event, now_ms: int) -> tuple[NodeState, tuple[Effect, ...]]:
     """React to one event. Orders are to be carried out one after another, each finished before the next begins."""
     turn = Turn(state, now_ms)
+    if not isinstance(event, PeerLost | FirstWriteHeld | DiskFailed):
+        # Only these are dealt with while an export is being closed: now it is closed, and the local disk is flushed.
+        turn.change(last_writes=False)
     _dispatch(turn, event)
     resize.give_up_if_lost(turn)
     # A command that closes the export must not find a write held at the gate which only we can let go.

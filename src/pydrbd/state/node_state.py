@@ -199,7 +199,7 @@ class NodeState:
     survived: int = 0
     """We lost a Primary of this generation, and have all that it acknowledged; 0 for none. A restart forgets it."""
     last_writes: bool = False
-    """We are Secondary already, and what we wrote last is not in the bitmap yet."""
+    """We are Secondary already, and what we wrote last may not be in the bitmap, or durable here, yet."""
     full_sync: bool = False
     """All bits are being set: a crash before they are on disk must not lose that."""
     kept_flags: MdFlag = NO_MD_FLAGS

@@ -90,14 +90,13 @@ def _release(turn: Turn) -> None:
     """Let held writes be answered, and mark what the peer may lack.
 
     A node that is giving its role up has writes until its export is closed. It stays "was Primary" on disk until the
-    bitmap knows of them: a power cut before that must find the activity log worth something.
+    next event, which comes when they are in the bitmap and on its disk: a power cut before must find the activity log
+    worth something.
     """
     turn.settle()
     turn.add(Release())
     if turn.state.has_disk:
         turn.add(WriteBitmap())
-    turn.change(last_writes=False)
-    turn.settle()
 
 
 def _connection_after(state: NodeState, reason: Lost, pending: Pending | None) -> ConnectionState:

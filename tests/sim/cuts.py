@@ -298,7 +298,9 @@ async def live(pair: Pair, case: Case, dead: list[SimNode], listed: list[list[An
     pair.wire.heal()
     match case.then:
         case "castor returns":
-            await _castor_returns(pair, survived=_survivor_has_all(pair))
+            # A source that dies before its disk says that the resync ended gives once more, by 8.4's rule 34.
+            ended = pair.castor.disks.durable_ids().bitmap == 0
+            await _castor_returns(pair, survived=ended and _survivor_has_all(pair))
         case "pollux takes over":
             await _pollux_takes_over(pair)
         case "pollux returns late":

@@ -51,6 +51,9 @@ class SimDisk:
         fd: int = self.world.lib.sim_disk_open(self.world.handle, self.fd)
         return fd
 
+    def look_again(self) -> int:
+        return self.size_bytes
+
     def user(self) -> str | None:
         return None
 

@@ -20,6 +20,9 @@ MAGIC_H80, MAGIC_H95, MAGIC_H100 = 0x83740267, 0x835A, 0x8620EC20
 HOT_BYTES_SHOWN = 24
 HOT = {Command.DATA, Command.DATA_REPLY, Command.RS_DATA_REPLY, Command.BITMAP, Command.OV_REPLY, Command.OV_REQUEST}
 MODULUS = 1 << 32
+PCAP_HEADER_BYTES, FRAME_HEADER_BYTES = 24, 16
+SYN, ACK = 2, 16
+Segment = tuple[bytes, tuple[int, int], int, int, bytes]
 
 
 @dataclass(slots=True)
@@ -94,41 +97,55 @@ class Transcript:
         return [each for each in self.packets if each.sender == sender and each.command == command]
 
 
-def frames(path: Path) -> Iterator[tuple[float, bytes]]:
-    """Yield time and bytes of each frame."""
-    raw = path.read_bytes()
-    offset = 24
-    while offset + 16 <= len(raw):
-        seconds, micro, captured, _ = struct.unpack_from("<IIII", raw, offset)
-        yield seconds + micro / 1e6, raw[offset + 16 : offset + 16 + captured]
-        offset += 16 + captured
+@dataclass(slots=True)
+class Capture:
+    """A capture that may still grow: what has been read is not read again."""
 
+    path: Path
+    found: Transcript = field(default_factory=lambda: Transcript([], []))
+    _streams: dict[tuple[bytes, int, int], Stream] = field(default_factory=dict)
+    _offset: int = PCAP_HEADER_BYTES
+    _began: float | None = None
 
-def read(path: Path) -> Transcript:
-    """Return the transcript of a capture."""
-    streams: dict[tuple[bytes, int, int], Stream] = {}
-    found = Transcript([], [])
-    first: float | None = None
-    for seconds, frame in frames(path):
-        first = seconds if first is None else first
-        segment = _segment(frame)
-        if segment is None:
-            continue
+    def read(self) -> Transcript:
+        """Return the transcript of everything captured until now."""
+        for seconds, frame in self._frames():
+            self._began = seconds if self._began is None else self._began
+            segment = _segment(frame)
+            if segment is not None:
+                self._take(segment, seconds - self._began)
+        return self.found
+
+    def _frames(self) -> Iterator[tuple[float, bytes]]:
+        """Yield time and bytes of each new frame."""
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            raw = file.read()
+        at = 0
+        while at + FRAME_HEADER_BYTES <= len(raw):
+            seconds, micro, captured, _ = struct.unpack_from("<IIII", raw, at)
+            end = at + FRAME_HEADER_BYTES + captured
+            if end > len(raw):
+                break  # it is being written
+            yield seconds + micro / 1e6, raw[at + FRAME_HEADER_BYTES : end]
+            at = end
+        self._offset += at
+
+    def _take(self, segment: Segment, seconds: float) -> None:
         source, ports, sequence, flags, data = segment
         key = (source, *ports)
-        if flags & 2:
-            answers = next((each for (_, *other), each in streams.items() if tuple(other) == ports[::-1]), None)
-            is_answer = answers is not None and bool(flags & 16)
+        if flags & SYN:
+            answers = next((each for (_, *other), each in self._streams.items() if tuple(other) == ports[::-1]), None)
+            is_answer = answers is not None and bool(flags & ACK)
             kind = answers.kind if answers is not None and is_answer else ["?"]
-            streams[key] = Stream(NODES.get(source, "?"), (sequence + 1) % MODULUS, kind=kind)
-        elif data and key in streams:
-            stream = streams[key]
+            self._streams[key] = Stream(NODES.get(source, "?"), (sequence + 1) % MODULUS, kind=kind)
+        elif data and key in self._streams:
+            stream = self._streams[key]
             stream.take(sequence, data)
-            _cut(stream, seconds - first, found)
-    return found
+            _cut(stream, seconds, self.found)
 
 
-def _segment(frame: bytes) -> tuple[bytes, tuple[int, int], int, int, bytes] | None:
+def _segment(frame: bytes) -> Segment | None:
     """Return (source, ports, sequence, flags, data) of a frame with TCP over IPv4."""
     if frame[12:14] != b"\x08\x00" or frame[23] != 6:
         return None

@@ -269,11 +269,19 @@ class Couple:
         """Take every DRBD down, of whatever kind it was."""
         for machine in self.machines:
             machine.try_run(
-                f"umount /opt 2>/dev/null; kill -9 $(cat /run/pydrbd/{RESOURCE}/pid 2>/dev/null) 2>/dev/null; "
+                f"umount -l /opt /srv 2>/dev/null; kill -9 $(cat /run/pydrbd/{RESOURCE}/pid 2>/dev/null) 2>/dev/null; "
                 f"[ -e /proc/drbd ] && drbdsetup down {RESOURCE}; sleep 0.2; "
+                "for pid in /sys/block/nbd*/pid; do [ -e $pid ] && nbd-client -d /dev/$(basename ${pid%/pid}); done; "
                 f"blockdev --flushbufs {BACKING} /dev/vdd; "
-                f"rm -rf /var/lib/pydrbd /var/lib/drbd/*"
+                "[ -L /dev/drbd0 ] && rm /dev/drbd0; "
+                f"rm -rf /var/lib/pydrbd /var/lib/drbd/* /run/pydrbd/{RESOURCE}"
             )
+
+    def resize_disks(self, size_bytes: int) -> None:
+        """Give every machine's first disk this size."""
+        for machine in self.machines:
+            if machine.disks[0].stat().st_size != size_bytes:
+                machine.resize_disk(0, size_bytes)
 
     def disk(self, name: str) -> Path:
         """Return the file behind a machine's first disk."""

@@ -113,7 +113,7 @@ def _is_source(path: Path) -> bool:
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> None:
-    subprocess.run(["nice", "-n", "10", *map(str, command)], check=True, cwd=cwd)
+    subprocess.run([*map(str, command)], check=True, cwd=cwd)
 
 
 def _make_root(to: Path) -> None:

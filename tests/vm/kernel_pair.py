@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vm import capture
+from vm.capture import Capture, Transcript
 from vm.couple import WORKLOAD, Couple, KernelNode, Node, PydrbdNode, configuration, wait_until
 
 SYNC_SECONDS = 90
@@ -29,6 +29,11 @@ class KernelPair:
     compared: bool = True
     expected: dict[str, str] = field(default_factory=dict)
     _capturing: bool = False
+    _captured: Capture = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin without a capture."""
+        self._captured = Capture(self._path("pcap"))
 
     @property
     def ours(self) -> PydrbdNode:
@@ -59,6 +64,7 @@ class KernelPair:
         self.couple.boot()
         self.couple.as_kind(PydrbdNode, KernelNode)
         self.couple.stop_all()
+        self.couple.resize_disks(self.couple.disk_bytes)
         for machine in self.couple.machines:
             machine.run("dmesg --clear")
         for node in self.couple.nodes.values():
@@ -66,6 +72,7 @@ class KernelPair:
         self.output.mkdir(parents=True, exist_ok=True)
         self._stop_capture()
         self._path("pcap").unlink(missing_ok=True)
+        self._captured = Capture(self._path("pcap"))
         self.couple.castor.start_capture(self._path("pcap"))
         self._capturing = True
 
@@ -163,9 +170,9 @@ class KernelPair:
             differing = [at for at in range(0, size, 4096) if left[at : at + 4096] != right[at : at + 4096]]
             raise AssertionError(f"{len(differing)} of {size // 4096} blocks differ, the first at {differing[0]}")
 
-    def transcript(self) -> capture.Transcript:
+    def transcript(self) -> Transcript:
         """Return what was said until now."""
-        return capture.read(self._path("pcap"))
+        return self._captured.read()
 
     def finish(self) -> None:
         """Compare, end the capture and decode it; the transcript stays beside it."""

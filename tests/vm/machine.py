@@ -211,6 +211,12 @@ class Machine:
         except (TimeoutError, OSError):
             return False
 
+    def resize_disk(self, number: int, size_bytes: int) -> None:
+        """Make a disk larger or smaller, and wait until the guest has seen it."""
+        self.monitor("block_resize", device=f"disk{number}", size=size_bytes)
+        device = f"/dev/vd{'cdefgh'[number]}"
+        self.run(f"until [ $(blockdev --getsize64 {device}) = {size_bytes} ]; do sleep 0.1; done")
+
     def pull_disk(self, number: int) -> None:
         """Pull a disk out of the running machine: /dev/vdc is number 0."""
         self.monitor("device_del", id=f"dev-disk{number}")

@@ -195,20 +195,6 @@ def test_an_invalidated_disk_is_copied_whole(pair: KernelPair, primary: str, ver
     pair.verify(node, 30)
 
 
-@BOTH
-def test_a_resync_by_checksums_copies_little(pair: KernelPair, primary: str) -> None:
-    pair.begin_in_sync(primary, net="csums-alg sha1;")
-    node, other = pair.both(primary)
-    pair.write(node, 31)
-    other.tell("disconnect")
-    pair.write(node, 31)
-    other.tell("connect")
-    pair.wait_in_sync()
-    pair.verify(node, 31)
-    if primary == "pydrbd":  # the target asks
-        assert copied_bytes(pair) == 0
-
-
 def workload(node: object) -> str:
     """Return the command that writes on a primary."""
     return f"/usr/bin/python3 /usr/lib/guest/workload.py write {node.target}"  # type: ignore[attr-defined]

@@ -65,19 +65,6 @@ def test_discards_and_zeroes_reach_the_other_disk(pair: KernelPair, primary: str
             assert pair.couple.disk(name).read_bytes()[offset : offset + length] == bytes(length), name
 
 
-@pytest.mark.xfail(
-    reason="data-integrity-alg is agreed on, but the engine neither sends nor expects digests", strict=True
-)
-@BOTH
-@pytest.mark.parametrize("algorithm", ["crc32c", "md5", "sha1"])
-def test_each_write_carries_its_digest(pair: KernelPair, primary: str, algorithm: str) -> None:
-    pair.begin_in_sync(primary, net=f"data-integrity-alg {algorithm};")
-    node, _ = pair.both(primary)
-    pair.write(node, 8)
-    pair.verify(node, 8)
-    assert pair.ours.seen().in_sync
-
-
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "md5"])
 def test_a_shared_secret_lets_in(pair: KernelPair, algorithm: str) -> None:
     pair.begin_in_sync("kernel", net=f'cram-hmac-alg {algorithm}; shared-secret "between the twins";')

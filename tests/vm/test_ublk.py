@@ -11,6 +11,19 @@ AREA = 32 * MIB
 SUM = "cd /opt && sha256sum $(find . -type f | sort) | sha256sum"
 WRITES = f"/dev/ublkb0 --seed 11 --waves 40 --depth 16 --area {AREA}"
 
+PAGES = """
+import os, sys
+page = b"page" * 1024
+with open("/dev/ublkb0", "rb" if sys.argv[1:] else "r+b", buffering=0) as disk:
+    for place in range(0, 4 << 20, 8192):
+        if sys.argv[1:]:
+            assert os.pread(disk.fileno(), 4096, place) == page
+        else:
+            os.pwrite(disk.fileno(), page, place)
+    if not sys.argv[1:]:
+        os.fsync(disk.fileno())
+"""
+
 
 @pytest.fixture(scope="module")
 def castor(guest_image: Image) -> Iterator[PydrbdNode]:
@@ -66,6 +79,24 @@ def test_a_killed_daemon_under_writes_past_the_cache_loses_nothing(castor: Pydrb
         result = castor.machine.result(writing)
         assert result.code == 0, result.err
         castor.machine.run(f"{WORKLOAD} verify {words}")
+    assert complaints(castor) == ""
+
+
+def test_a_daemon_that_is_killed_with_every_request_in_its_hands_is_followed_at_once(castor: PydrbdNode) -> None:
+    machine = castor.machine
+    castor.tell("suspend-io")
+    # Every other page: nothing can be merged, so there are more requests than the queue takes.
+    machine.put("/tmp/pages.py", PAGES)
+    writing = machine.start("python3 /tmp/pages.py")
+    inflight = "cat /sys/block/ublkb0/inflight"
+    wait_until(lambda: machine.run(inflight).split() == ["0", "127"], lambda: machine.run(inflight), 30)
+    castor.kill()
+    castor.tell("up")
+    result = machine.result(writing)
+    assert result.code == 0, result.err
+    log = castor.log()
+    assert "is taken over from the last daemon" in log
+    machine.run("echo 3 > /proc/sys/vm/drop_caches && python3 /tmp/pages.py verify")
     assert complaints(castor) == ""
 
 

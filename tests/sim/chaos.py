@@ -9,6 +9,8 @@ import contextlib
 from collections.abc import Iterator
 from random import Random
 
+from pydrbd.model.events import Verify
+from pydrbd.model.states import ReplicationState
 from sim.client import Client, GoneError
 from sim.node import SimNode
 from sim.pair import EXTENT_SECTORS, Pair
@@ -16,6 +18,8 @@ from sim.world import PowerCutError
 
 ROUNDS = 6
 BLOCKS = 12
+VERIFIES = 6
+VERIFIED_SECTORS = 96
 
 
 async def chaos(pair: Pair) -> None:
@@ -32,6 +36,32 @@ async def chaos(pair: Pair) -> None:
             await _burst(pair, client)
     await pair.in_sync()
     await pair.at_rest()
+
+
+async def verifies(pair: Pair) -> None:
+    """Compare what is being written, again and again, from either side: nothing may ever be taken for a difference."""
+    await pair.boot()
+    client = await pair.promote(pair.world.random.choice(pair.nodes))
+    for round_ in range(VERIFIES):
+        over = asyncio.Event()
+        extent = pair.world.random.randrange(5) * EXTENT_SECTORS
+        writing = [asyncio.ensure_future(_write_until(over, pair, client, extent)) for _ in range(6)]
+        await asyncio.sleep(pair.world.random.random() * 0.002)
+        stop = extent + VERIFIED_SECTORS
+        refusal = await pair.nodes[round_ % 2].command(Verify, start_sector=extent, stop_sector=stop)
+        assert refusal is None, refusal
+        for node in pair.nodes:
+            await node.until(lambda state: state.replication is ReplicationState.ESTABLISHED)
+        over.set()
+        await asyncio.gather(*writing)
+        await pair.at_rest()
+
+
+async def _write_until(over: asyncio.Event, pair: Pair, client: Client, extent: int) -> None:
+    """Write to the blocks under verify, one write after the other."""
+    chance = pair.world.random
+    while not over.is_set():
+        await client.write(extent + chance.randrange(VERIFIED_SECTORS - 16), chance.choice((1, 8, 8, 16)))
 
 
 def _places(chance: Random) -> Iterator[tuple[int, int]]:

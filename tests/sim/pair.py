@@ -41,7 +41,9 @@ class Pair:
         extents: int = 5,
         internal: bool = False,
         tracing: bool = False,
+        **more: str,
     ) -> None:
+        """`more` is text for the configuration: `net`."""
         self.world = World(seed, chance, tracing=tracing)
         self.wire = Wire(self.world)
         self.ledger = Ledger()
@@ -52,7 +54,7 @@ class Pair:
         for number, name in enumerate(("castor", "pollux")):
             disks = DiskSet(self.world, number, self.device_sectors, internal=internal)
             disks.create(ids, GOOD)
-            view = view_of(name, al_extents=al_extents, internal=internal)
+            view = view_of(name, al_extents=al_extents, internal=internal, **more)
             self.nodes.append(SimNode(self.world, number, view, disks, self.wire))
         self.castor, self.pollux = self.nodes
 

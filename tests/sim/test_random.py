@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from sim.chaos import chaos
+from sim.chaos import chaos, verifies
 from sim.pair import Pair
 from sim.world import Chance
 
@@ -35,3 +35,13 @@ def _run(seed: int) -> None:
         except BaseException as again:  # noqa: BLE001 - its notes are what we are after
             failure.add_note(f"seed {seed}\n" + "\n".join(note[-20_000:] for note in getattr(again, "__notes__", [])))
         raise
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + RUNS // 2))
+def test_a_verify_never_takes_a_write_under_way_for_a_difference(seed: int) -> None:
+    logging.disable(logging.CRITICAL)
+    chance = Chance(facts_ns=(0, 50_000, 400_000)[seed % 3], short_transfers=seed % 2 == 0)
+    try:
+        Pair.run(verifies, seed, chance=chance, al_extents=2 + seed % 3, net="verify-alg crc32c;")
+    finally:
+        logging.disable(logging.NOTSET)

@@ -18,6 +18,6 @@ _Static_assert(sizeof(((struct core_fact *)0)->payload) == CORE_PAYLOAD_MAX, "a 
 _Static_assert(offsetof(struct core_fact, payload) == 44, "struct core_fact has no hidden padding before its payload");
 _Static_assert(sizeof(struct core_fact) == 560, "struct core_fact is what Python copies in batches");
 _Static_assert(offsetof(struct core_disk, size_sectors) == 8, "the descriptors come first");
-_Static_assert(sizeof(struct core_peer) == 52, "struct core_peer is thirteen 32-bit words");
+_Static_assert(sizeof(struct core_peer) == 60, "struct core_peer is fifteen 32-bit words");
 
 #endif

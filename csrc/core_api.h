@@ -53,6 +53,8 @@ int core_replicate(core_engine *engine, uint32_t replication, uint32_t protocol)
 int core_reads(core_engine *engine, uint32_t reads);
 int core_gate(core_engine *engine, uint32_t gate); /* OPEN lets held requests go */
 
+/* Tells the peer of every block that is out of sync, by OUT_OF_SYNC packets; answered when the last one is queued. */
+int core_bitmap_announce(core_engine *engine, uint64_t token);
 int core_bitmap_send(core_engine *engine, uint64_t token,
                      uint32_t use_rle); /* answered when the last packet is queued */
 int core_resync_start(core_engine *engine,

@@ -53,6 +53,8 @@ struct core_peer {
     uint32_t verify_alg;     /* enum core_digest, each: what both nodes are configured for */
     uint32_t csums_alg;
     uint32_t integrity_alg;
+    uint32_t congestion_fill_sectors; /* protocol A: so much not known stable is CORE_FACT_CONGESTED; 0: never */
+    uint32_t congestion_extents;      /* so many active extents are, too; 0: never */
 };
 
 /* verify-alg, csums-alg, data-integrity-alg. */
@@ -68,9 +70,10 @@ enum core_digest {
 
 /* Where a write goes besides the local disk. */
 enum core_replication {
-    CORE_REPLICATE_NONE = 0,       /* nowhere: its bits are set, durable by the activity log, before the reply */
-    CORE_REPLICATE_PEER = 1,       /* to the peer, acknowledged by the wire protocol in force */
-    CORE_REPLICATE_OUT_OF_SYNC = 2 /* its bits are set and the peer is told so (WFBitMapS, Ahead) */
+    CORE_REPLICATE_NONE = 0,        /* nowhere: its bits are set, durable by the activity log, before the reply */
+    CORE_REPLICATE_PEER = 1,        /* to the peer, acknowledged by the wire protocol in force */
+    CORE_REPLICATE_OUT_OF_SYNC = 2, /* its bits are set and the peer is told so (WFBitMapS) */
+    CORE_REPLICATE_AHEAD = 3        /* its bits are set, and the peer is told later (core_bitmap_announce) */
 };
 /* Where a read is served from. */
 enum core_reads {
@@ -122,9 +125,10 @@ enum core_fact_type {
     CORE_FACT_VERIFY_DONE =
         11, /* a = bits found out of sync, written to disk; result 0: all is compared; -ECANCELED: stopped, or the peer
                is lost; another -errno: blocks are missing; source: b = the sector before which all is compared */
-    CORE_FACT_OUT_OF_SYNC = 12,  /* found by a verify: a = sector, b = sectors */
-    CORE_FACT_DIGEST_FAILED = 13 /* data-integrity-alg: the peer's data came damaged; a = sector, b = sectors; PEER_LOST
-                                     with CORE_LOST_PROTOCOL follows */
+    CORE_FACT_OUT_OF_SYNC = 12,   /* found by a verify: a = sector, b = sectors */
+    CORE_FACT_DIGEST_FAILED = 13, /* data-integrity-alg: the peer's data came damaged; a = sector, b = sectors;
+                                     PEER_LOST with CORE_LOST_PROTOCOL follows */
+    CORE_FACT_CONGESTED = 14      /* the link is slower than the writes: core_peer; told once; a = sectors in flight */
 };
 enum core_lost {
     CORE_LOST_CLOSED = 1,

@@ -155,7 +155,7 @@ int core_release(core_engine *engine, uint64_t token)
 
 int core_replicate(core_engine *engine, uint32_t replication, uint32_t protocol)
 {
-    if (replication > CORE_REPLICATE_OUT_OF_SYNC || protocol < 1 || protocol > 3)
+    if (replication > CORE_REPLICATE_AHEAD || protocol < 1 || protocol > 3)
         return -EINVAL;
     return push_plain(engine, ORDER_REPLICATE, 0, replication, protocol);
 }
@@ -168,6 +168,11 @@ int core_reads(core_engine *engine, uint32_t reads)
 int core_gate(core_engine *engine, uint32_t gate)
 {
     return gate > CORE_GATE_FAIL ? -EINVAL : push_plain(engine, ORDER_GATE, 0, gate, 0);
+}
+
+int core_bitmap_announce(core_engine *engine, uint64_t token)
+{
+    return push_plain(engine, ORDER_BITMAP_ANNOUNCE, token, 0, 0);
 }
 
 int core_bitmap_send(core_engine *engine, uint64_t token, uint32_t use_rle)

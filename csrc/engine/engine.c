@@ -265,6 +265,7 @@ static void pump(struct core_engine *engine)
     flush_pump(engine);
     hot_extents_pump(engine);
     bitmap_exchange_pump(engine);
+    announce_pump(engine);
     resync_pump(engine);
     verify_pump(engine);
     bitmap_pages_pump(engine); /* after these two, which may just have asked for its last sweep */

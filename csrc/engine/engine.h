@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "bitmap_pages.h"
+#include "congestion.h"
 #include "core.h"
 #include "disk.h"
 #include "export.h"
@@ -64,6 +65,7 @@ struct core_engine {
     struct resync resync;
     struct verify verify;
     struct bitmap_exchange exchange;
+    struct announcement announcement;
     struct export export;
     struct ublk_queue *ublk; /* NULL: no such device */
 

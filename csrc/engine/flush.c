@@ -36,7 +36,7 @@ void flush_begin(struct upper *upper)
     struct transfer_log *log = &engine->peer.log;
     bool written_through = upper->nbd->command == NBD_WRITE; /* FUA */
     upper->flush_local = (engine->disk.attached || engine->disk.detaching) && !written_through;
-    upper->flush_peer = transfer_log_count(log) > 0;
+    upper->flush_peer = transfer_log_count(log) > 0 && engine->replication != CORE_REPLICATE_AHEAD;
     if (!upper->flush_local && !written_through && !engine->disk.attached && !engine_peer_has_all(engine))
         upper->error = -EIO; /* there is no copy of anything in reach */
     if (upper->flush_peer) {
@@ -145,6 +145,18 @@ void flush_disk_gone(struct core_engine *engine)
         upper->flush_local = false;
         answer_if_done(upper);
         upper = next;
+    }
+}
+
+/* The peer is Outdated, and our identifiers say that it misses writes: a flush is about our disk. */
+void flush_peer_behind(struct core_engine *engine)
+{
+    struct upper_queue waiting = engine->flushing;
+    engine->flushing = (struct upper_queue){NULL, NULL};
+    struct upper *upper;
+    while ((upper = upper_queue_take(&waiting)) != NULL) {
+        upper->flush_peer = false;
+        answer_if_done(upper);
     }
 }
 

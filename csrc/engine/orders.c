@@ -80,6 +80,9 @@ static void set_replication(struct core_engine *engine, const struct order *orde
 {
     engine->replication = (enum core_replication)order->a;
     engine->protocol = order->b;
+    engine->peer.congestion_told = false;
+    if (engine->replication == CORE_REPLICATE_AHEAD)
+        flush_peer_behind(engine);
 }
 
 static void set_resync_rate(struct core_engine *engine, const struct order *order)
@@ -151,6 +154,11 @@ static void release(struct core_engine *engine, const struct order *order)
 static void bitmap_send(struct core_engine *engine, const struct order *order)
 {
     bitmap_exchange_send(engine, order->token, order->a != 0);
+}
+
+static void bitmap_announce(struct core_engine *engine, const struct order *order)
+{
+    announce_begin(engine, order->token);
 }
 
 static void start_resync(struct core_engine *engine, const struct order *order)
@@ -230,6 +238,7 @@ static const order_handler handlers[] = {
     [ORDER_READS] = set_reads,
     [ORDER_GATE] = set_gate,
     [ORDER_BITMAP_SEND] = bitmap_send,
+    [ORDER_BITMAP_ANNOUNCE] = bitmap_announce,
     [ORDER_RESYNC_START] = start_resync,
     [ORDER_RESYNC_RATE] = set_resync_rate,
     [ORDER_RESYNC_STOP] = stop_resync,

@@ -48,6 +48,7 @@ struct upper *upper_queue_take(struct upper_queue *queue);
 
 /* flush.c: durable on both nodes before it is answered */
 void flush_begin(struct upper *upper);
+void flush_peer_behind(struct core_engine *engine); /* we are ahead: its promise is not waited for */
 void flush_pump(struct core_engine *engine);
 void flush_disk_gone(struct core_engine *engine);     /* answers what the disk could not flush */
 void flush_give_up(struct core_engine *engine);       /* the disk hangs: what it was asked is not known */

@@ -26,7 +26,8 @@ void write_begin(struct request *request)
 
 static bool has_room(struct core_engine *engine)
 {
-    if (!peer_is_up(&engine->peer) || engine->replication == CORE_REPLICATE_NONE)
+    if (!peer_is_up(&engine->peer) || engine->replication == CORE_REPLICATE_NONE ||
+        engine->replication == CORE_REPLICATE_AHEAD)
         return true;
     return outbox_has_room(&engine->peer.data_out) && transfer_log_has_room(&engine->peer.log);
 }
@@ -46,6 +47,7 @@ static void submit_to_peer(struct request *request)
             request->flags |= REQUEST_IN_SYNC;
         transfer_log_add(engine, request);
         peer_send_write(&engine->peer, request);
+        congestion_look(engine);
         return;
     }
     request->flags |= REQUEST_PEER_FAILED;

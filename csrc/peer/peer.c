@@ -68,7 +68,8 @@ void peer_connect(struct core_engine *engine, uint64_t token, const struct core_
     }
     peer->config = *config;
     peer->state = PEER_UP;
-    peer->draining = peer->paused = peer->stalled = peer->disk_failure_told = peer->forgiving = false;
+    peer->draining = peer->paused = peer->stalled = peer->disk_failure_told = peer->forgiving = peer->congestion_told =
+        false;
     peer->accept = 0;
     peer->filling = NULL;
     peer->heard_ns = io_now_ns(engine->io);
@@ -158,6 +159,7 @@ void peer_check_closed(struct peer *peer)
     outbox_drop(&peer->data_out);
     outbox_drop(&peer->meta_out);
     bitmap_exchange_drop(engine);
+    announce_drop(engine);
     resync_peer_lost(engine);
     verify_peer_lost(engine);
     if (torn != NULL && torn->kind == PEER_WRITE)
@@ -206,6 +208,10 @@ static bool wants_epoch_closed(const struct core_engine *engine)
         return false;
     uint32_t most = engine->peer.config.max_epoch_size;
     if (log->epoch_size >= most || log->in - log->out > TRANSFER_LOG_ENTRIES / 2)
+        return true;
+    /* Where the amount in flight is looked at, it must not count what has long arrived. */
+    if (log->epoch_sectors >= engine->peer.config.congestion_fill_sectors / 4 &&
+        engine->peer.config.congestion_fill_sectors != 0)
         return true;
     return engine->hot.starved || io_now_ns(engine->io) - log->epoch_since_ns >= TRANSFER_LOG_EPOCH_NS;
 }

@@ -57,6 +57,7 @@ struct peer {
     uint32_t unacked;        /* received writes not answered yet */
     uint32_t pages_held;     /* 4 KiB of payload memory that the peer has us hold */
     bool disk_failure_told;
+    bool congestion_told;
     bool forgiving;                   /* released while connected: acks for what was released may still come */
     uint64_t bitmap_bit, bitmap_word; /* where the next bitmap packet goes */
 };

@@ -57,6 +57,8 @@ void transfer_log_add(struct core_engine *engine, struct request *request)
         hot_extents_hold(engine, request->sector, request->sectors);
     request->entry = (uint32_t)(log->in & (TRANSFER_LOG_ENTRIES - 1)) + 1;
     log->in++;
+    log->sectors += request->sectors;
+    log->epoch_sectors += request->sectors;
     if (log->epoch_size++ == 0)
         log->epoch_since_ns = request->started_ns;
 }
@@ -79,6 +81,7 @@ void transfer_log_close_epoch(struct core_engine *engine)
         peer_send_barrier(&engine->peer, log->epoch);
     log->epoch++;
     log->epoch_size = 0;
+    log->epoch_sectors = 0;
 }
 
 /* Its request (if it still runs) no longer stands here, and its extents may go. */
@@ -87,6 +90,7 @@ static void retire(struct core_engine *engine, struct transfer_entry *entry)
     if (entry->request != NULL)
         entry->request->entry = 0;
     entry->request = NULL;
+    engine->peer.log.sectors -= entry->sectors;
     if (entry->hot)
         hot_extents_put(engine, entry->sector, entry->sectors);
 }
@@ -185,6 +189,7 @@ void transfer_log_release(struct core_engine *engine)
     log->epochs_out = log->epochs_in;
     log->epoch++;
     log->epoch_size = 0;
+    log->epoch_sectors = 0;
     log->refused = 0;
     flush_epochs_stable(engine);
 }

@@ -39,12 +39,14 @@ struct transfer_log {
     struct transfer_entry *entries;
     uint64_t in, out; /* running */
     uint64_t oldest_unacknowledged;
+    uint64_t sectors; /* of all entries */
     struct transfer_epoch *epochs;
     uint64_t epochs_in, epochs_out;
     uint64_t epoch_since_ns; /* when the open epoch got its first write */
     uint32_t epoch;          /* number of the open epoch */
     uint32_t epoch_size;
-    uint64_t refused; /* entries refused by the peer, waiting for an order */
+    uint64_t epoch_sectors; /* of the open epoch */
+    uint64_t refused;       /* entries refused by the peer, waiting for an order */
 };
 
 int transfer_log_init(struct transfer_log *log);

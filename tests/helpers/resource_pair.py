@@ -130,7 +130,7 @@ class Node:
     def timer(self, name: str) -> None:
         """Let a timer run out."""
         del self.timers[name]
-        self.post(events.TimerFired(name, len(self.bits)))
+        self.post(events.TimerFired(name, len(self.bits), len(self.unacked) + len(self.unstable)))
 
     def post(self, event: Event) -> None:
         """Give the rules an event, and those that follow from what they order."""
@@ -229,6 +229,8 @@ class Node:
                 stream.append(Item("packet", packet.command, payload))
             case effects.SendBitmap():
                 self.data_out.append(Item("bitmap", bits=frozenset(self.bits)))
+            case effects.AnnounceBitmap():
+                self.data_out.extend(Item("out-of-sync", block=block) for block in sorted(self.bits))
             case effects.ResumeReading():
                 self.reading = True
             case effects.DropConnection():

@@ -359,7 +359,7 @@ PENDING: frozenset[tuple[str, str]] = frozenset(
     (section, name)
     for section, names in {
         "global": "dialog-refresh",
-        "net": "tcp-cork on-congestion congestion-fill congestion-extents allow-remote-read skip-sync",
+        "net": "tcp-cork allow-remote-read skip-sync",
         "disk": "disk-barrier disk-drain md-flushes resync-after read-balancing sync-group "
         "rs-discard-granularity discard-zeroes-if-aligned",
         "startup": "degr-wfc-timeout outdated-wfc-timeout wait-after-sb become-primary-on incon-degr-cmd",

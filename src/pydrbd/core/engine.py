@@ -112,6 +112,8 @@ class Peer:
     verify_alg: int = Digest.NONE
     csums_alg: int = Digest.NONE
     integrity_alg: int = Digest.NONE
+    congestion_fill_sectors: int = 0
+    congestion_extents: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +308,10 @@ class Engine:
         self._submit("gate", lambda: self._lib.core_gate(self._engine, gate))
 
     # --- orders: resync -----------------------------------------------------------------------------------------------
+
+    async def bitmap_announce(self) -> None:
+        """Tell the peer of every block that is out of sync; returns when the last packet is queued."""
+        await self._order("announce", lambda token: self._lib.core_bitmap_announce(self._engine, token))
 
     async def bitmap_send(self, *, use_rle: bool) -> None:
         """Send the whole bitmap; returns when its last packet is queued."""

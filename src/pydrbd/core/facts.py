@@ -31,6 +31,7 @@ class FactType(IntEnum):
     VERIFY_DONE = 11
     OUT_OF_SYNC = 12
     DIGEST_FAILED = 13
+    CONGESTED = 14
 
 
 class LostReason(IntEnum):
@@ -140,6 +141,8 @@ class Translator:
                 return events.OutOfSyncFound(fact.a, fact.b)
             case FactType.DIGEST_FAILED:
                 return events.DigestFailed(fact.a, fact.b)
+            case FactType.CONGESTED:
+                return events.Congested(fact.a, self.new_uuid())
             case FactType.DONE | FactType.DIED:
                 raise ValueError(f"{fact.type.name} is not for the rules")
             case _:

@@ -20,6 +20,7 @@ class Replication(Enum):
     NONE = 0
     PEER = 1
     OUT_OF_SYNC = 2
+    AHEAD = 3
 
 
 class Reads(Enum):
@@ -143,6 +144,11 @@ class ResumeReading:
 @dataclass(frozen=True, slots=True)
 class SendBitmap:
     """Queue our whole bitmap, packed if both sides can."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceBitmap:
+    """Queue an OUT_OF_SYNC packet for every block that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +280,7 @@ Effect = (
     | SendPacket
     | ResumeReading
     | SendBitmap
+    | AnnounceBitmap
     | Release
     | StartResync
     | StopResync

@@ -76,6 +76,8 @@ class TimerFired:
     name: str
     bits_set: int = 0
     """Bits set in our bitmap at this moment."""
+    unstable: int = 0
+    """Writes that the peer has been sent and is not known to have on stable storage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,14 @@ class PeerDiskFailed:
     """The peer answered a block with a negative acknowledgement."""
 
     sector: int
+    new_uuid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Congested:
+    """Protocol A: more is in flight to the peer than `congestion-fill` or `congestion-extents` allow."""
+
+    sectors: int
     new_uuid: int = 0
 
 
@@ -329,6 +339,7 @@ Event = (
     | DigestFailed
     | DiskFailed
     | PeerDiskFailed
+    | Congested
     | Promote
     | Demote
     | Connect

@@ -73,6 +73,14 @@ class OnNoData(Enum):
     SUSPEND_IO = "suspend-io"
 
 
+class OnCongestion(Enum):
+    """`on-congestion`."""
+
+    BLOCK = "block"
+    PULL_AHEAD = "pull-ahead"
+    DISCONNECT = "disconnect"
+
+
 class OnIoError(Enum):
     """`on-io-error`."""
 

@@ -349,6 +349,7 @@ class Daemon:
             effects.Release: lambda _: engine.release(),
             effects.SetReplication: _soon(lambda effect: engine.replicate(effect.mode.value, protocol)),
             effects.SetAccept: _soon(lambda effect: engine.peer_accept(effect.accept)),
+            effects.AnnounceBitmap: lambda _: engine.bitmap_announce(),
             effects.SendBitmap: lambda _: engine.bitmap_send(use_rle=net.use_rle),
             effects.StartResync: _soon(self._start_resync),
             effects.StopResync: lambda _: engine.resync_stop(),
@@ -444,7 +445,7 @@ class Daemon:
 
     def _on_timer(self, name: str) -> None:
         self._timers.pop(name, None)
-        self._post(events.TimerFired(name, self._bits_set()))
+        self._post(events.TimerFired(name, self._bits_set(), self._engine.counters().unstable))
 
 
 def terms(view: ResourceView) -> Terms:

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from pydrbd.config.description import Handlers, ResourceView
 from pydrbd.model.packets import SyncParam
-from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, OnNoData, RrConflict, WireProtocol
+from pydrbd.model.policies import AfterSplitBrain, Fencing, OnCongestion, OnIoError, OnNoData, RrConflict, WireProtocol
 from pydrbd.state.node_state import NodeState, Options
 
 SECTOR_BYTES = 512
@@ -49,6 +49,7 @@ def fresh_state(view: ResourceView) -> NodeState:
             rr_conflict=RrConflict(net.rr_conflict),
             fencing=Fencing(net.fencing),
             on_io_error=OnIoError(disk.on_io_error),
+            on_congestion=OnCongestion(net.on_congestion),
             on_no_data=OnNoData(view.resource.options.on_no_data_accessible),
             handlers=configured(view.resource.handlers),
             user_sectors=(disk.size_bytes or 0) // SECTOR_BYTES,

@@ -55,9 +55,10 @@ LIMITS: dict[ReplicationState, Limits] = {
     ReplicationState.VERIFY_T: _GOOD,
     ReplicationState.PAUSED_SYNC_S: _SOURCE_BEFORE,
     ReplicationState.PAUSED_SYNC_T: _TARGET_BEFORE,
+    ReplicationState.AHEAD: _SOURCE_BEFORE,
+    ReplicationState.BEHIND: _TARGET_BEFORE,
 }
-"""The replication states that this program enters; the others (Ahead, Behind) are refused when the peer
-asks."""
+"""The replication states that this program enters."""
 
 SOURCE_STATES = frozenset({ReplicationState.SYNC_SOURCE, ReplicationState.PAUSED_SYNC_S})
 TARGET_STATES = frozenset({ReplicationState.SYNC_TARGET, ReplicationState.PAUSED_SYNC_T})
@@ -81,6 +82,8 @@ def wanted_replication(state: NodeState) -> Replication:
         return Replication.NONE
     if state.replication is ReplicationState.WF_BITMAP_S:
         return Replication.OUT_OF_SYNC
+    if state.replication is ReplicationState.AHEAD:
+        return Replication.AHEAD
     if state.peer_disk is DiskState.UP_TO_DATE:
         return Replication.PEER
     syncing = state.replication >= ReplicationState.WF_BITMAP_T
@@ -111,6 +114,7 @@ def wanted_accept(state: NodeState) -> int:
         ReplicationState.STARTING_SYNC_T,
         ReplicationState.WF_BITMAP_T,
         ReplicationState.WF_SYNC_UUID,
+        ReplicationState.BEHIND,
     }
     # A write into good data that are about to become a target would mix two generations; into Inconsistent ones it
     # may go.

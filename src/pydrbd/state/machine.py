@@ -19,6 +19,7 @@ from pydrbd.model.events import (
     Attached,
     BitmapReceived,
     ClientsChanged,
+    Congested,
     Connect,
     Demote,
     Detach,
@@ -50,7 +51,7 @@ from pydrbd.model.events import (
 from pydrbd.model.states import ReplicationState
 from pydrbd.state import connections, disk, first_write, incoming, invalidate, peer_loss, peer_state, resync, roles
 from pydrbd.state.changes import new_current_uuid, online_verify, requests, resize
-from pydrbd.state.faults import notices, suspension, verdict
+from pydrbd.state.faults import congestion, notices, suspension, verdict
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import Command, NodeState
 from pydrbd.state.turn import LINGER_TIMER, Turn
@@ -121,6 +122,8 @@ def _dispatch(turn: Turn, event: Event) -> None:  # one line per event
             disk.on_disk_failed(turn, event)
         case PeerDiskFailed():
             peer_state.on_peer_disk_failed(turn, event)
+        case Congested():
+            congestion.on_congested(turn, event)
         case Promote() | Demote() | Connect() | Disconnect() | Down():
             turn.change(waiting=(*turn.state.waiting, event))
         case Invalidate() | Verify() | Outdate() | NewCurrentUuid() | PauseSync() | Detach() | SuspendIo() | Resize():
@@ -144,6 +147,8 @@ def _on_timer(turn: Turn, event: TimerFired) -> None:
             connections.on_reconnect_timer(turn)
         case resync.TIMER:
             resync.on_timeout(turn)
+        case congestion.TIMER:
+            congestion.on_timer(turn, event)
         case resync.END_TIMER:
             resync.on_end_timer(turn, event.bits_set)
         case _:
@@ -179,6 +184,7 @@ def _in_motion(state: NodeState, command: Command) -> bool:
                 ReplicationState.STARTING_SYNC_T,
                 ReplicationState.WF_BITMAP_T,
                 ReplicationState.WF_SYNC_UUID,
+                ReplicationState.BEHIND,
             }
         case _:
             return in_handshake

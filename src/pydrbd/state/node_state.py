@@ -27,7 +27,7 @@ from pydrbd.model.events import (
 )
 from pydrbd.model.generation import Beginning, GenerationIds, MdFlag
 from pydrbd.model.packets import QueueLimits, Sizes, SyncParam, Uuids
-from pydrbd.model.policies import AfterSplitBrain, Fencing, OnIoError, OnNoData, RrConflict, WireProtocol
+from pydrbd.model.policies import AfterSplitBrain, Fencing, OnCongestion, OnIoError, OnNoData, RrConflict, WireProtocol
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 
 Command = (
@@ -69,6 +69,7 @@ class Options:
     fencing: Fencing = Fencing.DONT_CARE
     on_io_error: OnIoError = OnIoError.DETACH
     on_no_data: OnNoData = OnNoData.IO_ERROR
+    on_congestion: OnCongestion = OnCongestion.BLOCK
     handlers: frozenset[str] = frozenset()
     """Those that are configured."""
     user_sectors: int = 0

@@ -33,7 +33,7 @@ from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Ro
 from pydrbd.state import connections, first_write, resync, roles
 from pydrbd.state.changes import requests
 from pydrbd.state.engine_settings import SOURCE_STATES, TARGET_STATES
-from pydrbd.state.faults import fencing, negotiation
+from pydrbd.state.faults import congestion, fencing, negotiation
 from pydrbd.state.handshake import exchange, survivor
 from pydrbd.state.node_state import NodeState, Pending
 from pydrbd.state.turn import INFO, LINGER_TIMER, WARNING, Turn
@@ -48,7 +48,7 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
     ordered = state.dropping
     level = INFO if ordered else WARNING
     turn.say(f"Lost {state.options.peer_name}: {event.reason.value}", "peer-lost", level)
-    turn.add(*(StopTimer(name) for name in (exchange.TIMER, resync.TIMER, resync.END_TIMER)))
+    turn.add(*(StopTimer(name) for name in (exchange.TIMER, resync.TIMER, resync.END_TIMER, congestion.TIMER)))
     pending = requests.take(turn)
     after = _connection_after(state, event.reason, pending)
     if state.replication in SOURCE_STATES | TARGET_STATES:

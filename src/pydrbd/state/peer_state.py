@@ -12,7 +12,7 @@ from pydrbd.model.states import DiskState, ReplicationState, Role
 from pydrbd.state import first_write, generations, resync
 from pydrbd.state.changes import online_verify
 from pydrbd.state.engine_settings import SOURCE_STATES, VERIFY_STATES
-from pydrbd.state.faults import negotiation
+from pydrbd.state.faults import congestion, negotiation
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import NodeState
 from pydrbd.state.turn import ERROR, WARNING, Turn
@@ -25,15 +25,11 @@ _ASKS_FOR_SYNC = frozenset(
         ReplicationState.WF_BITMAP_T,
     }
 )
-_UNSUPPORTED = frozenset({ReplicationState.AHEAD, ReplicationState.BEHIND})
 
 
 def on_state(turn: Turn, packet: State, bits_set: int, new_uuid: int) -> None:
     """Follow the peer's word."""
     state = turn.state
-    if packet.replication in _UNSUPPORTED:
-        turn.drop_broken(f"The peer went to {packet.replication}, which is not supported", "state-unsupported")
-        return
     if packet.role is Role.PRIMARY and state.role is Role.PRIMARY:
         turn.refuse_link("Both nodes are Primary: multiple primaries are not allowed", "two-primaries")
         return
@@ -154,6 +150,7 @@ def _follow(turn: Turn, packet: State, peer_disk: DiskState, new_uuid: int) -> N
     if peer_disk < DiskState.INCONSISTENT and before.replication > ReplicationState.ESTABLISHED:
         resync.abort(turn)
         turn.change(replication=ReplicationState.ESTABLISHED)
+    congestion.follow(turn, packet)
     turn.enter(turn.state.replication)
     resync.follow_pause(turn)
     if lost_data:

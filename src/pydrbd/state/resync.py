@@ -84,7 +84,8 @@ def become_source(turn: Turn, new_uuid: int, bits_set: int) -> None:
 def on_sync_uuid(turn: Turn, packet: SyncUuid, bits_set: int) -> None:
     """Begin as SyncTarget: Inconsistent, durably, before the first block is asked for."""
     state = turn.state
-    if state.replication is not ReplicationState.WF_SYNC_UUID and not state.target_of_growth:
+    expected = state.replication in {ReplicationState.WF_SYNC_UUID, ReplicationState.BEHIND}
+    if not (expected or state.target_of_growth):
         turn.drop_broken(f"The peer sent SYNC_UUID while we are {state.replication}", "sync-uuid-unexpected")
         return
     turn.change(ids=generations.started_as_target(state.ids, packet.uuid, state.role), disk=DiskState.INCONSISTENT)

@@ -16,7 +16,12 @@ from pydrbd.state.node_state import NodeState, Pending
 from pydrbd.state.turn import WARNING, Turn
 
 _BEFORE_SYNC_TARGET = frozenset(
-    {ReplicationState.STARTING_SYNC_T, ReplicationState.WF_BITMAP_T, ReplicationState.WF_SYNC_UUID}
+    {
+        ReplicationState.STARTING_SYNC_T,
+        ReplicationState.WF_BITMAP_T,
+        ReplicationState.WF_SYNC_UUID,
+        ReplicationState.BEHIND,
+    }
 )
 
 

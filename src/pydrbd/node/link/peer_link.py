@@ -68,6 +68,7 @@ class PeerLink:
         if link is None:
             raise OSError("there are no sockets to hand over")
         net = self._net
+        blocks = net.on_congestion == "block"
         peer = Peer(
             data_fd=link.data.detach(),
             meta_fd=link.meta.detach(),
@@ -82,6 +83,8 @@ class PeerLink:
             verify_alg=Digest.named(net.verify_alg),
             csums_alg=Digest.named(net.csums_alg),
             integrity_alg=Digest.named(net.data_integrity_alg),
+            congestion_fill_sectors=0 if blocks else net.congestion_fill_sectors,
+            congestion_extents=0 if blocks else net.congestion_extents,
         )
         try:
             await self._engine.peer_connect(peer)

@@ -26,7 +26,7 @@ CFLAGS_KIND := $(CFLAGS_ALL) $(FLAGS_$(KIND))
 
 .DEFAULT_GOAL := help
 .PHONY: help build test check format fix lint types imports tidy test-c asan tsan fuzz-replay integration kill-rounds split-brain \
-        histories sim mutants test-vm bench demo clean run-c run-fuzz format-python format-c lint-python lint-c
+        histories sim mutants test-vm bench bench-resync demo clean run-c run-fuzz format-python format-c lint-python lint-c
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -115,6 +115,9 @@ mutants: ## plant mistakes, one at a time, and see the simulator find them
 bench: build ## measure against the peers; BENCH="--seconds 2" goes to bench/run.py
 	bench/prepare
 	PYTHONPATH=tools $(VENV)/python bench/run.py $(BENCH)
+
+bench-resync: build ## p99 of writes with and without a resync; BENCH=--publish
+	PYTHONPATH=tools $(VENV)/python bench/resync.py $(BENCH)
 
 clean: ## remove what was built
 	rm -rf build src/pydrbd/core/_core*.so

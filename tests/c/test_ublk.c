@@ -25,6 +25,8 @@ static struct {
     int32_t result[DEPTH];
     bool due[DEPTH];
     uint32_t commits;
+    struct io_op *copy; /* of a payload, kept back */
+    uint64_t keep_until_ns;
     int fd;
 } driver = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -34,6 +36,10 @@ static enum core_io io_kind;
 
 static void played_queue(struct io *io, struct io_op *op)
 {
+    if (op->kind == IO_READ && io_clock_ns() < driver.keep_until_ns) {
+        driver.copy = op;
+        return;
+    }
     if (op->kind != IO_COMMAND) {
         driver.real->queue(io, op);
         return;
@@ -62,6 +68,10 @@ static int played_turn(struct io *io, uint64_t deadline_ns)
         driver.away[i] = NULL;
     }
     pthread_mutex_unlock(&driver.lock);
+    if (driver.copy != NULL && io_clock_ns() >= driver.keep_until_ns) {
+        driver.real->queue(io, driver.copy);
+        driver.copy = NULL;
+    }
     return driver.real->turn(io, soon < deadline_ns ? soon : deadline_ns);
 }
 
@@ -277,10 +287,13 @@ static void more_payload_than_memory_waits_and_is_served(void)
 {
     struct node node;
     (void)start(&node);
+    suspend(&node);
     for (uint32_t i = 0; i < DEPTH; i++) {
         put_payload(i, MIB, (uint8_t)(i + 1));
         ask(i, UBLK_WRITE, (uint64_t)(i % 60) * 2048, 2048);
     }
+    usleep(20000);
+    check(core_gate(node.engine, CORE_GATE_OPEN) == 0);
     for (uint32_t i = 0; i < DEPTH; i++)
         check(answer(i) == MIB);
     check(pool_free_bytes(node.engine->pool) == 64u << 20);
@@ -344,6 +357,22 @@ static void an_engine_that_ends_leaves_what_it_holds_to_the_next(void)
     usleep(20000);
     check(!is_back(3) && !is_back(4));
     node_stop(&node);
+    check(driver.commits == 0);
+    close(driver.fd);
+}
+
+static void an_engine_that_ends_waits_for_a_copy_and_answers_nothing(void)
+{
+    struct node node;
+    start_node(&node, true);
+    int fd = new_device();
+    driver.keep_until_ns = io_clock_ns() + 300000000;
+    check(open_queue(&node, fd) == 0);
+    put_payload(3, 4096, 0x33);
+    ask(3, UBLK_WRITE, 0, 8);
+    usleep(50000);
+    node_stop(&node);
+    check(io_clock_ns() >= driver.keep_until_ns && driver.copy == NULL);
     check(driver.commits == 0);
     close(driver.fd);
 }
@@ -428,6 +457,7 @@ int main(void)
         a_queue_that_the_driver_refuses_is_told_and_let_go();
         without_commands_there_is_no_queue();
         an_engine_that_ends_leaves_what_it_holds_to_the_next();
+        an_engine_that_ends_waits_for_a_copy_and_answers_nothing();
         an_export_closes_when_what_is_held_is_answered();
     }
     return 0;

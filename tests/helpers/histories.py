@@ -315,6 +315,9 @@ class History:
             self._copy(source, target, part)
             target.bits = bits & ~part
             return
+        used = bool(self.chance.getrandbits(1))
+        if used:
+            self._write_during_resync(source, target)
         self._copy(source, target, bits)
         self._require(target.data == source.data, "the bitmap did not name everything that differs")
         target.ids = generations.finished_as_target(target.ids, heard, Role.SECONDARY)
@@ -323,10 +326,25 @@ class History:
         if self._cut("before the source hears of the end"):
             if self.chance.getrandbits(1):
                 source.bits = 0
+            self._lose_link()
+            if used and self.chance.getrandbits(1):
+                self._lose_cache(source)
+                self._restart(source)
             return
         source.ids = generations.finished_as_source(source.ids)
         source.bits = 0
         self._equal()
+
+    def _write_during_resync(self, source: Replica, target: Replica) -> None:
+        """Let an application use the source: what it writes goes to both."""
+        self.told.append(f"{source.name} is promoted in the resync and writes")
+        source.yields = False
+        self._take_role(source, target)
+        block = self._new_write()
+        source.data |= block
+        target.data |= block
+        source.hot |= block
+        self.acknowledged |= block
 
     @staticmethod
     def _copy(source: Replica, target: Replica, bits: int) -> None:

@@ -31,6 +31,25 @@ def test_two_nodes_find_mirrored_results(own: Side, peer: Side, resolves: bool) 
     assert theirs.mirrored == ours
 
 
+# Equal generations; the first side has not heard that the resync from it ended.
+started = GenerationIds(0x30, 0x20, 0x10, 0)
+finished = GenerationIds(0x30, 0, 0x20, 0x10)
+missed_ends = st.tuples(sides, sides).map(lambda two: (replace(two[0], ids=started), replace(two[1], ids=finished)))
+
+
+@given(missed_ends, st.booleans())
+def test_two_nodes_agree_on_who_gives_when_one_missed_the_end_of_a_resync(
+    missed: tuple[Side, Side], resolves: bool
+) -> None:
+    source, target = missed
+    ours = compare(source, target, resolve_conflicts=resolves)
+    assert ours.mirrored == compare(target, source, resolve_conflicts=not resolves)
+    primaries = source.role is Role.PRIMARY, target.role is Role.PRIMARY
+    turned_round = primaries == (False, True) or (not primaries[0] and target.survived and source.yields)
+    assert ours.kind is (Kind.TARGET_BITMAP if turned_round else Kind.SOURCE_BITMAP)
+    assert ours.own.bitmap == ours.peer.bitmap == 0
+
+
 @given(sides, sides, st.booleans())
 def test_every_finding_names_a_rule_that_is_explained(own: Side, peer: Side, resolves: bool) -> None:
     assert compare(own, peer, resolve_conflicts=resolves).rule in RULES

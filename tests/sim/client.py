@@ -54,6 +54,11 @@ class Client:
         self._go()
         self.world.lib.sim_stream_close(self.world.handle, self.fd)
 
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be asked any more: we left, or the export did."""
+        return self._gone
+
     # --- requests ----------------------------------------------------------------------------------------------------
 
     async def write(self, sector: int, sectors: int = 8, *, zeroes: bool = False, fua: bool = False) -> None:

@@ -298,9 +298,7 @@ async def live(pair: Pair, case: Case, dead: list[SimNode], listed: list[list[An
     pair.wire.heal()
     match case.then:
         case "castor returns":
-            # A source that dies before its disk says that the resync ended gives once more, by 8.4's rule 34.
-            ended = pair.castor.disks.durable_ids().bitmap == 0
-            await _castor_returns(pair, survived=ended and _survivor_has_all(pair))
+            await _castor_returns(pair, survived=_survivor_has_all(pair))
         case "pollux takes over":
             await _pollux_takes_over(pair)
         case "pollux returns late":
@@ -339,8 +337,8 @@ async def _pollux_returns(pair: Pair, *, late: bool) -> None:
         await pair.pollux.boot()
         await _finished(pair)
         await pair.in_sync()
-    client = pair.castor.clients[0] if pair.castor.clients else await pair.promote(pair.castor)
-    await _use(pair, client)
+    connected = [client for client in pair.castor.clients if not client.gone]
+    await _use(pair, connected[0] if connected else await pair.promote(pair.castor))
 
 
 async def _both_return(pair: Pair) -> None:

@@ -5,6 +5,7 @@ resync copied no more than activity log and bitmap allow.
 """
 
 import os
+from itertools import product
 
 import pytest
 
@@ -29,7 +30,7 @@ def _explain(enumeration: Enumeration, report: Report) -> str:
 
 
 CUTS = [
-    *((workload, victims) for workload in ("replicated", "disconnected") for victims in ("castor", "pollux", "both")),
+    *product(("replicated", "disconnected", "broken_while_demoted"), ("castor", "pollux", "both")),
     ("handed_over", "both"),
     ("swapped", "both"),
 ]

@@ -249,6 +249,49 @@ def test_a_survivor_is_still_one_after_a_resync_from_it_that_was_cut(pair: Resou
     assert [said.rule for said in castor.said].count("survived-peer") == 2
 
 
+def died_before_it_heard_the_end_of_its_resync(pair: ResourcePair) -> tuple[Node, Node]:
+    """Let castor, a Primary, be the source of a resync; it loses its power before its superblock says that it ended.
+
+    Its disk loses a write that both had acknowledged while the resync ran.
+    """
+    castor, pollux = pair.nodes
+    pair.cut()
+    castor.write(1, 11)
+    pair.connect()
+    while castor.state.replication is not ReplicationState.SYNC_SOURCE:
+        pair.deliver(*pair.deliverable()[0])
+    castor.write(2, 22)
+    while not (pollux.state.disk is DiskState.UP_TO_DATE and 2 in castor.acknowledged):
+        ready = pair.deliverable()
+        pair.deliver(*max(ready, key=lambda found: found[0].name == "pollux" or found[1] is Socket.META))
+    assert pollux.disk.ids.bitmap == 0
+    assert castor.disk.ids.bitmap != 0
+    pair.crash(castor)
+    castor.disk.blocks[2] = 0
+    castor.attach()
+    castor.command(Connect)
+    return castor, pollux
+
+
+def test_a_source_that_died_before_it_heard_the_end_of_its_resync_takes_what_the_survivor_has(
+    pair: ResourcePair,
+) -> None:
+    castor, pollux = died_before_it_heard_the_end_of_its_resync(pair)
+    pair.run()
+    assert castor.disk.blocks[:3] == pollux.disk.blocks[:3] == [0, 11, 22]
+    assert any(said.rule == "survived-peer" for said in castor.said)
+    assert any(said.rule == "survived-self" for said in pollux.said)
+    assert castor.disk.ids.bitmap == pollux.disk.ids.bitmap == 0
+
+
+def test_a_source_that_was_used_after_it_missed_the_end_of_its_resync_gives(pair: ResourcePair) -> None:
+    castor, pollux = died_before_it_heard_the_end_of_its_resync(pair)
+    castor.command(Promote)
+    pair.run()
+    assert castor.disk.blocks == pollux.disk.blocks
+    assert any(said.rule == "source-missed-finish" for said in castor.said)
+
+
 def test_a_survivor_that_died_too_knows_no_better_than_the_dead_primary(pair: ResourcePair) -> None:
     castor, pollux = written_then_lost_by_the_disk_of(pair)
     pair.crash(pollux)
@@ -271,22 +314,39 @@ def test_a_primary_that_came_back_and_was_used_is_not_overwritten_by_the_survivo
     assert any(said.rule == "crashed-self" for said in castor.said)
 
 
+def silence(pair: ResourcePair, forgets: UuidFlag, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make one of them a node that knows of no survivors, as a kernel's DRBD."""
+    silent = pair.castor if forgets is UuidFlag.YIELDS else pair.pollux
+    flags = survivor.flags
+    monkeypatch.setattr(survivor, "flags", lambda state: flags(state) & ~forgets)
+    monkeypatch.setattr(survivor, "survived", lambda state: state.survived and silent.name != state.options.node_name)
+    monkeypatch.setattr(survivor, "yields", lambda state: state.yields and silent.name != state.options.node_name)
+
+
 @pytest.mark.parametrize("forgets", [UuidFlag.SURVIVED, UuidFlag.YIELDS])
 def test_a_peer_that_does_not_know_of_survivors_meets_the_rule_of_8_4(
     pair: ResourcePair, forgets: UuidFlag, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     castor, pollux = written_then_lost_by_the_disk_of(pair)
-    silent = castor if forgets is UuidFlag.YIELDS else pollux
-    flags = survivor.flags
-    monkeypatch.setattr(survivor, "flags", lambda state: flags(state) & ~forgets)
-    monkeypatch.setattr(survivor, "survived", lambda state: state.survived and silent.name != state.options.node_name)
-    monkeypatch.setattr(survivor, "yields", lambda state: state.yields and silent.name != state.options.node_name)
+    silence(pair, forgets, monkeypatch)
     castor.attach()
     castor.command(Connect)
     pair.run()
     assert castor.disk.blocks == pollux.disk.blocks
     assert any(said.rule == "crashed-self" for said in castor.said)
     assert any(said.rule == "crashed-peer" for said in pollux.said)
+
+
+@pytest.mark.parametrize("forgets", [UuidFlag.SURVIVED, UuidFlag.YIELDS])
+def test_a_peer_that_does_not_know_of_survivors_gives_again_when_it_missed_the_end_of_a_resync(
+    pair: ResourcePair, forgets: UuidFlag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    castor, pollux = died_before_it_heard_the_end_of_its_resync(pair)
+    silence(pair, forgets, monkeypatch)
+    pair.run()
+    assert castor.disk.blocks == pollux.disk.blocks
+    assert any(said.rule == "source-missed-finish" for said in castor.said)
+    assert any(said.rule == "target-peer-missed-finish" for said in pollux.said)
 
 
 def test_a_node_that_is_demoted_while_its_peer_dies_keeps_the_mark_until_its_bitmap_is_written(

@@ -253,7 +253,7 @@ def _same_current(own: Side, peer: Side, *, resolve_conflicts: bool) -> Finding:
 
 
 def _missed_finish(source: Side, target: Side) -> Finding:
-    """Say, from the source's side, at which end of a resync one of the two lost track (rules 34, 36, 43)."""
+    """Say, from the source's side, at which end of a resync one of the two lost track (rules 34, 36, 43, 44)."""
     ids, targets = source.ids, target.ids
     same_bitmap = plain(ids.bitmap) == plain(targets.history0)
     if not (same_bitmap and plain(ids.history0) == plain(targets.history1)):
@@ -263,6 +263,9 @@ def _missed_finish(source: Side, target: Side) -> Finding:
         # The target has everything, and the source has acknowledged nothing since under this identifier: the one that
         # applications use may go on, where 8.4 would want a Primary to be target.
         return Finding(Kind.TARGET_BITMAP, "source-missed-finish-peer-primary", 43, mended, targets)
+    if target.survived and source.yields and source.role is not Role.PRIMARY:
+        # It died as Primary when the target had everything and had said so: all that it acknowledged since is there.
+        return Finding(Kind.TARGET_BITMAP, "survived-peer", 44, mended, targets)
     return Finding(Kind.SOURCE_BITMAP, "source-missed-finish", 34, mended, targets)
 
 

@@ -51,7 +51,8 @@ int core_release(core_engine *engine,
 
 int core_replicate(core_engine *engine, uint32_t replication, uint32_t protocol); /* protocol 1 A, 2 B, 3 C */
 int core_reads(core_engine *engine, uint32_t reads);
-int core_gate(core_engine *engine, uint32_t gate); /* OPEN lets held requests go */
+int core_read_balancing(core_engine *engine, uint32_t policy); /* enum core_read_balancing, for CORE_READS_BALANCED */
+int core_gate(core_engine *engine, uint32_t gate);             /* OPEN lets held requests go */
 
 /* Tells the peer of every block that is out of sync, by OUT_OF_SYNC packets; answered when the last one is queued. */
 int core_bitmap_announce(core_engine *engine, uint64_t token);

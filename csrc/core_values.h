@@ -80,7 +80,22 @@ enum core_reads {
     CORE_READS_LOCAL = 0,
     CORE_READS_IN_SYNC = 1, /* Inconsistent: locally where no bit is set, else from the peer */
     CORE_READS_PEER = 2,    /* Diskless */
-    CORE_READS_NONE = 3     /* no data accessible: -EIO */
+    CORE_READS_NONE = 3,    /* no data accessible: -EIO */
+    CORE_READS_BALANCED = 4 /* both disks are good: by core_read_balancing */
+};
+/* Of two good disks, which one a read is served from: the last five stripe the device by so many KiB. */
+enum core_read_balancing {
+    CORE_BALANCE_PREFER_LOCAL = 0,
+    CORE_BALANCE_PREFER_REMOTE = 1,
+    CORE_BALANCE_ROUND_ROBIN = 2,
+    CORE_BALANCE_LEAST_PENDING = 3,
+    CORE_BALANCE_WHEN_CONGESTED_REMOTE = 4,
+    CORE_BALANCE_STRIPING_32K = 5,
+    CORE_BALANCE_STRIPING_64K = 6,
+    CORE_BALANCE_STRIPING_128K = 7,
+    CORE_BALANCE_STRIPING_256K = 8,
+    CORE_BALANCE_STRIPING_512K = 9,
+    CORE_BALANCE_STRIPING_1M = 10
 };
 /* What the export lets through. */
 enum core_gate {

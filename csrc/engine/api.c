@@ -162,7 +162,12 @@ int core_replicate(core_engine *engine, uint32_t replication, uint32_t protocol)
 
 int core_reads(core_engine *engine, uint32_t reads)
 {
-    return reads > CORE_READS_NONE ? -EINVAL : push_plain(engine, ORDER_READS, 0, reads, 0);
+    return reads > CORE_READS_BALANCED ? -EINVAL : push_plain(engine, ORDER_READS, 0, reads, 0);
+}
+
+int core_read_balancing(core_engine *engine, uint32_t policy)
+{
+    return policy > CORE_BALANCE_STRIPING_1M ? -EINVAL : push_plain(engine, ORDER_READ_BALANCING, 0, policy, 0);
 }
 
 int core_gate(core_engine *engine, uint32_t gate)

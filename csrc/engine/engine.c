@@ -169,6 +169,7 @@ bool engine_peer_has_all(const struct core_engine *engine)
     case CORE_READS_IN_SYNC:
     case CORE_READS_PEER:
         return true;
+    case CORE_READS_BALANCED:
     case CORE_READS_LOCAL: /* it has if it gets every write and is no target */
         return engine->replication == CORE_REPLICATE_PEER && (!engine->resync.active || engine->resync.target);
     case CORE_READS_NONE:

@@ -73,6 +73,10 @@ struct core_engine {
     enum core_replication replication;
     uint32_t protocol; /* 1 A, 2 B, 3 C */
     enum core_reads reads;
+    enum core_read_balancing read_balancing;
+    bool read_here_next;             /* round-robin */
+    uint32_t reads_at_peer;          /* asked for, not answered */
+    uint64_t reads_at_peer_since_ns; /* since then none was answered */
     enum core_gate gate;
     bool first_write_told;
 
@@ -105,6 +109,7 @@ bool engine_replicates(const struct core_engine *engine);
 bool engine_peer_has_all(const struct core_engine *engine);
 /* May requests of the application begin? */
 bool engine_admits_writes(struct core_engine *engine);
+void read_not_at_peer(struct core_engine *engine); /* answered, or given back */
 bool engine_admits_reads(const struct core_engine *engine);
 void engine_release_held(struct core_engine *engine);
 /* The digest that came with a request: CHECKSUM_BYTES_MAX bytes of room. */

@@ -76,6 +76,11 @@ static void set_reads(struct core_engine *engine, const struct order *order)
     engine_release_held(engine);
 }
 
+static void set_read_balancing(struct core_engine *engine, const struct order *order)
+{
+    engine->read_balancing = (enum core_read_balancing)order->a;
+}
+
 static void set_replication(struct core_engine *engine, const struct order *order)
 {
     engine->replication = (enum core_replication)order->a;
@@ -236,6 +241,7 @@ static const order_handler handlers[] = {
     [ORDER_RELEASE] = release,
     [ORDER_REPLICATE] = set_replication,
     [ORDER_READS] = set_reads,
+    [ORDER_READ_BALANCING] = set_read_balancing,
     [ORDER_GATE] = set_gate,
     [ORDER_BITMAP_SEND] = bitmap_send,
     [ORDER_BITMAP_ANNOUNCE] = bitmap_announce,

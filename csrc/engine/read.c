@@ -6,14 +6,57 @@
 
 #include "bitmap.h"
 #include "engine.h"
+#include "interval.h"
 
-static bool is_local(const struct core_engine *engine, const struct request *request)
+#define CONGESTED_OPERATIONS 113u /* 7/8 of the 128 that Linux gives a disk's queue; 8.4 asks the kernel the same */
+
+static bool is_the_peers_turn(struct core_engine *engine, const struct request *request)
+{
+    switch (engine->read_balancing) {
+    case CORE_BALANCE_PREFER_LOCAL:
+        return false;
+    case CORE_BALANCE_PREFER_REMOTE:
+        return true;
+    case CORE_BALANCE_ROUND_ROBIN:
+        engine->read_here_next = !engine->read_here_next;
+        return engine->read_here_next;
+    case CORE_BALANCE_LEAST_PENDING: /* writes are under way on both */
+        return engine->disk.in_flight > engine->reads_at_peer + transfer_log_count(&engine->peer.log);
+    case CORE_BALANCE_WHEN_CONGESTED_REMOTE:
+        return engine->disk.in_flight > CONGESTED_OPERATIONS;
+    case CORE_BALANCE_STRIPING_32K:
+    case CORE_BALANCE_STRIPING_64K:
+    case CORE_BALANCE_STRIPING_128K:
+    case CORE_BALANCE_STRIPING_256K:
+    case CORE_BALANCE_STRIPING_512K:
+    case CORE_BALANCE_STRIPING_1M:
+        break;
+    }
+    uint32_t stripe_shift = 6 + (uint32_t)engine->read_balancing - CORE_BALANCE_STRIPING_32K; /* 32 KiB: 64 sectors */
+    return (request->sector >> stripe_shift & 1) != 0;
+}
+
+/* Both disks are good.  What was acknowledged is on the peer's disk, or before our question in its stream, and the peer
+ * reads behind what it was sent before (ORDER_RS_READ): so it answers with nothing older.  A block that is being
+ * written is read here, where the write is already: the peer may be behind, and whoever has read the new block must not
+ * read the old one afterwards.  What the peer could not answer is read here, and nobody is told. */
+static bool is_balanced_to_peer(struct core_engine *engine, const struct request *request)
+{
+    return (request->flags & REQUEST_PEER_FAILED) == 0 && engine_peer_has_all(engine) &&
+           outbox_has_room(&engine->peer.data_out) &&
+           interval_overlap(&engine->ordering.set, request->sector, request->sectors, ORDER_APP_WRITE) == NULL &&
+           is_the_peers_turn(engine, request);
+}
+
+static bool is_local(struct core_engine *engine, const struct request *request)
 {
     if (!disk_is_usable(&engine->disk) || (request->flags & REQUEST_LOCAL_FAILED) != 0)
         return false;
     switch (engine->reads) {
     case CORE_READS_LOCAL:
         return true;
+    case CORE_READS_BALANCED:
+        return !is_balanced_to_peer(engine, request);
     case CORE_READS_IN_SYNC:
         return engine->disk.bitmap != NULL && !bitmap_any(engine->disk.bitmap, request->sector, request->sectors);
     case CORE_READS_PEER:
@@ -60,11 +103,22 @@ void read_begin(struct request *request)
         return;
     }
     request->legs = LEG_ACK;
+    if (engine->reads_at_peer++ == 0)
+        engine->reads_at_peer_since_ns = io_now_ns(engine->io);
     peer_send_read(&engine->peer, request);
+}
+
+void read_not_at_peer(struct core_engine *engine)
+{
+    assert(engine->reads_at_peer > 0);
+    engine->reads_at_peer--;
+    engine->reads_at_peer_since_ns = io_now_ns(engine->io);
 }
 
 void read_leg_done(struct request *request, enum request_leg leg, int32_t result)
 {
+    if (leg == LEG_ACK)
+        read_not_at_peer(request->engine);
     if (result == 0) {
         struct upper *upper = request->upper;
         assert(request->legs == 0);

@@ -111,6 +111,19 @@ void peer_lose(struct peer *peer, enum core_lost reason)
     peer_check_closed(peer);
 }
 
+/* Our own disk answers at once if it is good; else it waits for what the control plane makes of the loss. */
+static void give_back_read(struct request *request)
+{
+    struct core_engine *engine = request->engine;
+    if (engine->reads == CORE_READS_BALANCED) {
+        request_leg_done(request, LEG_ACK, -EIO);
+        return;
+    }
+    request->legs = 0;
+    read_not_at_peer(engine);
+    request_queue_put(&engine->held, request);
+}
+
 /* Whatever was under way for the peer ends without an answer; what was under way with it waits for core_release. */
 static void abandon(struct core_engine *engine)
 {
@@ -128,10 +141,8 @@ static void abandon(struct core_engine *engine)
             request->flags |= REQUEST_ABANDONED;
             break;
         case REQUEST_READ:
-            if ((request->legs & LEG_ACK) != 0) {
-                request->legs = 0;
-                request_queue_put(&engine->held, request);
-            }
+            if ((request->legs & LEG_ACK) != 0)
+                give_back_read(request);
             break;
         case RESYNC_FETCH: /* resync_peer_lost */
         case VERIFY_BLOCK: /* verify_peer_lost */
@@ -258,6 +269,8 @@ static uint64_t stuck_ns(const struct core_engine *engine)
     since = verify_waits_since_ns(engine); /* an application's write may be waiting for the block under verify */
     if (since != 0)
         deadline = earlier(deadline, since + limit);
+    if (engine->reads_at_peer > 0)
+        deadline = earlier(deadline, engine->reads_at_peer_since_ns + limit);
     if (peer->data_out.sending_since_ns != 0)
         deadline = earlier(deadline, peer->data_out.sending_since_ns + limit);
     if (peer->meta_out.sending_since_ns != 0)

@@ -102,7 +102,8 @@ void peer_write_continue(struct request *request);
 void peer_write_done(struct request *request); /* its local leg is in */
 void peer_barrier_received(struct peer *peer, uint32_t barrier);
 void peer_epochs_advance(struct peer *peer);
-void peer_epochs_give_up(struct peer *peer);  /* the disk hangs */
+void peer_epochs_give_up(struct peer *peer); /* the disk hangs */
+void peer_read_begin(struct request *request);
 void peer_read_done(struct request *request); /* PEER_READ: the data are there, or not */
 
 #endif

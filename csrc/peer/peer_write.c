@@ -178,6 +178,31 @@ void peer_epochs_give_up(struct peer *peer)
     peer->epochs_flushing = 0;
 }
 
+/* What our disk has is not good any more, or gone, since the peer asked: it hears so, and reads its own (8.4). */
+static bool may_answer(const struct core_engine *engine)
+{
+    return (engine->peer.accept & CORE_ACCEPT_READS) != 0 && disk_is_usable(&engine->disk);
+}
+
+static void read_place_free(struct place *place)
+{
+    struct request *request = CONTAINER_OF(place, struct request, place);
+    request->legs = LEG_LOCAL;
+    if (may_answer(request->engine) && (request->flags & REQUEST_ABANDONED) == 0)
+        disk_read(request);
+    else
+        request_leg_done(request, LEG_LOCAL, -ENODATA);
+}
+
+/* Behind the writes that it was sent after: protocols A and B have acknowledged them, be they on disk or not. */
+void peer_read_begin(struct request *request)
+{
+    request->flags |= REQUEST_HAS_PLACE;
+    request->place.go = read_place_free;
+    if (ordering_enter(&request->engine->ordering, &request->place, ORDER_RS_READ, request->sector, request->sectors))
+        read_place_free(&request->place);
+}
+
 /* Called twice: when the disk has delivered, and when the reply is sent (REQUEST_ANSWERED). */
 void peer_read_done(struct request *request)
 {
@@ -187,7 +212,8 @@ void peer_read_done(struct request *request)
         return;
     }
     if (request->result < 0) {
-        disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
+        if (request->result != -ENODATA)
+            disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
         peer_send_ack(&engine->peer, P_NEG_DREPLY, request);
         request_end(request);
         return;
@@ -195,4 +221,6 @@ void peer_read_done(struct request *request)
     request->flags |= REQUEST_ANSWERED;
     request->legs = LEG_SENT;
     peer_send_block(&engine->peer, P_DATA_REPLY, request);
+    request->flags = (uint16_t)(request->flags & ~(unsigned)REQUEST_HAS_PLACE);
+    ordering_leave(&engine->ordering, &request->place);
 }

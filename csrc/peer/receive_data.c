@@ -249,7 +249,7 @@ static int on_block_request(struct peer *peer, const struct arrival *arrival)
         return WAIT;
     uint64_t sector = be64toh(wanted.sector);
     uint32_t size_bytes = be32toh(wanted.size_bytes);
-    if ((peer->accept & (resync ? CORE_ACCEPT_RESYNC : CORE_ACCEPT_READS)) == 0 || size_bytes > PACKET_BIO_BYTES_MAX ||
+    if ((resync && (peer->accept & CORE_ACCEPT_RESYNC) == 0) || size_bytes > PACKET_BIO_BYTES_MAX ||
         !range_ok(peer->engine, sector, size_bytes))
         return -EPROTO;
     if (!outbox_has_room(&peer->data_out))
@@ -263,11 +263,7 @@ static int on_block_request(struct peer *peer, const struct arrival *arrival)
         resync_read_begin(request);
     } else {
         peer->engine->counters.application_requests++;
-        request->legs = LEG_LOCAL;
-        if (disk_is_usable(&peer->engine->disk))
-            disk_read(request);
-        else
-            request_leg_done(request, LEG_LOCAL, -EIO);
+        peer_read_begin(request);
     }
     return 0;
 }

@@ -303,6 +303,10 @@ class Engine:
         """Say where reads are served from (`enum core_reads`)."""
         self._submit("reads", lambda: self._lib.core_reads(self._engine, source))
 
+    def read_balancing(self, policy: int) -> None:
+        """Say which of two good disks serves a read (`enum core_read_balancing`)."""
+        self._submit("read balancing", lambda: self._lib.core_read_balancing(self._engine, policy))
+
     def gate(self, gate: int) -> None:
         """Say what the export lets through (`enum core_gate`)."""
         self._submit("gate", lambda: self._lib.core_gate(self._engine, gate))

@@ -30,6 +30,8 @@ class Reads(Enum):
     IN_SYNC = 1
     PEER = 2
     NONE = 3
+    BALANCED = 4
+    """Both disks are good: by the configured policy."""
 
 
 class Gate(Enum):

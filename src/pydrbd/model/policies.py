@@ -66,6 +66,29 @@ class Fencing(Enum):
     RESOURCE_AND_STONITH = "resource-and-stonith"
 
 
+class ReadBalancing(Enum):
+    """`read-balancing`: which of two good disks a read is served from (`enum core_read_balancing`)."""
+
+    PREFER_LOCAL = 0
+    PREFER_REMOTE = 1
+    ROUND_ROBIN = 2
+    LEAST_PENDING = 3
+    WHEN_CONGESTED_REMOTE = 4
+    STRIPING_32K = 5
+    STRIPING_64K = 6
+    STRIPING_128K = 7
+    STRIPING_256K = 8
+    STRIPING_512K = 9
+    STRIPING_1M = 10
+
+    @classmethod
+    def from_word(cls, word: str) -> ReadBalancing:
+        """Return the policy that the configuration names, e.g. `32K-striping`."""
+        size, _, striping = word.partition("-")
+        name = f"striping-{size}" if striping == "striping" else word
+        return cls[name.upper().replace("-", "_")]
+
+
 class OnNoData(Enum):
     """`on-no-data-accessible`."""
 

@@ -132,6 +132,7 @@ class Daemon:
         except OSError as error:
             raise StartError(f"{self._view.resource.name}: {error.strerror}", EXIT_INVALID) from error
         self._engine.start(self._on_fact)
+        self._engine.read_balancing(self._performer.state.options.read_balancing.value)
         if self._may_have_device and (trouble := memory.unlocked(POOL_BYTES)):
             log.warning("%s", trouble)
         await self._wait_for_disk()

@@ -6,7 +6,16 @@ from dataclasses import fields
 
 from pydrbd.config.description import Handlers, ResourceView
 from pydrbd.model.packets import SyncParam
-from pydrbd.model.policies import AfterSplitBrain, Fencing, OnCongestion, OnIoError, OnNoData, RrConflict, WireProtocol
+from pydrbd.model.policies import (
+    AfterSplitBrain,
+    Fencing,
+    OnCongestion,
+    OnIoError,
+    OnNoData,
+    ReadBalancing,
+    RrConflict,
+    WireProtocol,
+)
 from pydrbd.state.node_state import NodeState, Options
 
 SECTOR_BYTES = 512
@@ -48,6 +57,7 @@ def fresh_state(view: ResourceView) -> NodeState:
             always_asbp=net.always_asbp,
             rr_conflict=RrConflict(net.rr_conflict),
             fencing=Fencing(net.fencing),
+            read_balancing=ReadBalancing.from_word(disk.read_balancing),
             on_io_error=OnIoError(disk.on_io_error),
             on_congestion=OnCongestion(net.on_congestion),
             on_no_data=OnNoData(view.resource.options.on_no_data_accessible),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pydrbd.model.effects import Effect, Gate, Reads, Replication, SetAccept, SetGate, SetReads, SetReplication
-from pydrbd.model.policies import OnNoData
+from pydrbd.model.policies import OnNoData, ReadBalancing
 from pydrbd.model.states import DiskState, ReplicationState, Role
 from pydrbd.state.generations import needs_new_generation
 from pydrbd.state.node_state import NodeState, Settings
@@ -93,7 +93,10 @@ def wanted_replication(state: NodeState) -> Replication:
 def wanted_reads(state: NodeState) -> Reads:
     """Where a read has to come from: only from good data."""
     if state.disk is DiskState.UP_TO_DATE:
-        return Reads.LOCAL
+        steady = state.established and state.replication is ReplicationState.ESTABLISHED
+        both_good = steady and state.peer_disk is DiskState.UP_TO_DATE
+        balanced = both_good and state.options.read_balancing is not ReadBalancing.PREFER_LOCAL
+        return Reads.BALANCED if balanced else Reads.LOCAL
     if state.passed_on and state.disk is DiskState.INCONSISTENT:
         return Reads.IN_SYNC
     if not (state.established and state.peer_disk is DiskState.UP_TO_DATE):

@@ -27,7 +27,16 @@ from pydrbd.model.events import (
 )
 from pydrbd.model.generation import Beginning, GenerationIds, MdFlag
 from pydrbd.model.packets import QueueLimits, Sizes, SyncParam, Uuids
-from pydrbd.model.policies import AfterSplitBrain, Fencing, OnCongestion, OnIoError, OnNoData, RrConflict, WireProtocol
+from pydrbd.model.policies import (
+    AfterSplitBrain,
+    Fencing,
+    OnCongestion,
+    OnIoError,
+    OnNoData,
+    ReadBalancing,
+    RrConflict,
+    WireProtocol,
+)
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 
 Command = (
@@ -70,6 +79,7 @@ class Options:
     on_io_error: OnIoError = OnIoError.DETACH
     on_no_data: OnNoData = OnNoData.IO_ERROR
     on_congestion: OnCongestion = OnCongestion.BLOCK
+    read_balancing: ReadBalancing = ReadBalancing.PREFER_LOCAL
     handlers: frozenset[str] = frozenset()
     """Those that are configured."""
     user_sectors: int = 0

@@ -10,7 +10,7 @@ import pytest
 
 from fakes.fake_core import CONSTANTS, CORE_API, FFI_OF_API
 from pydrbd.core import engine, facts
-from pydrbd.model import effects
+from pydrbd.model import effects, policies
 
 
 def c_enum(name: str) -> dict[str, int]:
@@ -29,6 +29,7 @@ def c_enum(name: str) -> dict[str, int]:
         ("core_socket", "CORE_SOCKET_", facts.Socket),
         ("core_replication", "CORE_REPLICATE_", effects.Replication),
         ("core_reads", "CORE_READS_", effects.Reads),
+        ("core_read_balancing", "CORE_BALANCE_", policies.ReadBalancing),
         ("core_gate", "CORE_GATE_", effects.Gate),
     ],
 )

@@ -184,7 +184,8 @@ class KernelPair:
         assert not transcript.trouble, "\n".join(transcript.trouble[:10])
         kernel_log = self.kernel.machine.run("dmesg")
         for word in ("BUG:", "Oops", "ASSERT", "Call Trace", "INFO: task"):
-            assert word not in kernel_log, f"{word} in the kernel's log of pollux:\n{kernel_log[-4000:]}"
+            at = kernel_log.find(word)
+            assert at < 0, f"{word} in the kernel's log of pollux:\n{kernel_log[max(0, at - 3000) : at + 2000]}"
 
     def report(self) -> str:
         """Return what both nodes and their logs say, for a failure's message."""

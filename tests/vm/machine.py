@@ -303,7 +303,8 @@ class Machine:
                 connection.close()
                 assert self.process is not None
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise TimeoutError(f"{self.name}: QEMU does not start\n{self.qemu_log()}") from None
+                    said = f"{self.qemu_log()}\n{self.console()}"
+                    raise TimeoutError(f"{self.name}: QEMU does not start\n{said}") from None
                 time.sleep(CONNECT_POLL_SECONDS)
             else:
                 return connection

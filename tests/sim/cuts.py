@@ -274,14 +274,13 @@ def _sequels(pair: Pair, victims: str) -> list[str]:
 
 
 def _survivor_has_all(pair: Pair) -> bool:
-    """Whether pollux had every acknowledged write when castor died."""
-    state = pair.castor.state
+    """Whether pollux had every acknowledged write when castor died; castor need not have heard the end of a resync."""
+    survivor = pair.pollux.state
     return (
-        state.established
-        and state.replication is ReplicationState.ESTABLISHED
-        and state.peer_disk is DiskState.UP_TO_DATE
-        and pair.pollux.state.disk is DiskState.UP_TO_DATE
-        and pair.pollux.state.replication is ReplicationState.ESTABLISHED
+        pair.castor.state.established
+        and survivor.established
+        and survivor.disk is DiskState.UP_TO_DATE
+        and survivor.replication is ReplicationState.ESTABLISHED
     )
 
 

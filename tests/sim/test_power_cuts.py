@@ -13,8 +13,8 @@ from sim import workloads
 from sim.cuts import Enumeration, Report
 
 SEED = int(os.environ.get("PYDRBD_SEED", "1"))
-EVERY = int(os.environ.get("PYDRBD_EVERY", "4"))
-"""Every how manyth step: `./test` has minutes for this; PYDRBD_EVERY=1 cuts at each."""
+EVERY = int(os.environ.get("PYDRBD_EVERY", "2"))
+"""Every how manyth step: `./test` has three minutes of CPU for this; PYDRBD_EVERY=1 cuts at each, in six."""
 
 
 def _explain(enumeration: Enumeration, report: Report) -> str:

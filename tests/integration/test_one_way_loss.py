@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from helpers.nbd_client import NbdClient
-from pair import SEED_CONFIGURATION, Pair
+from pair import SEED_CONFIGURATION, Pair, wait_until
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -41,31 +41,39 @@ def ip(*words: str) -> str:
 
 
 class Cable:
-    """Two namespaces and a cable between them."""
+    """Two network namespaces, each kept by a process that sleeps in it, and a cable between them.
+
+    Nothing is mounted for them (as `ip netns add` would), so this works below a chroot, too.
+    """
 
     def __init__(self) -> None:
-        self._names = {name: f"pydrbd-{name}-{os.getpid()}" for name in ADDRESSES}
+        self._keepers: dict[str, subprocess.Popen[bytes]] = {}
+        self._ends = {name: f"{name[0]}{os.getpid()}" for name in ADDRESSES}
         self._hardware: dict[str, str] = {}
 
     def plug(self) -> None:
-        for name in self._names.values():
-            ip("netns", "add", name)
-        ends = {name: f"{name[0]}{os.getpid()}" for name in ADDRESSES}
-        self._ends = ends
-        first, second = self._names
+        ours = Path("/proc/self/ns/net").readlink()
+        for name in ADDRESSES:
+            self._keepers[name] = keeper = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+            wait_until(lambda pid=keeper.pid: Path(f"/proc/{pid}/ns/net").readlink() != ours, f"{name}'s namespace")
+        first, second = ADDRESSES
         ip(
-            *("link", "add", ends[first], "netns", self._names[first], "type", "veth"),
-            *("peer", "name", ends[second], "netns", self._names[second]),
+            *("link", "add", self._ends[first], "netns", str(self._keepers[first].pid), "type", "veth"),
+            *("peer", "name", self._ends[second], "netns", str(self._keepers[second].pid)),
         )
         for name, address in ADDRESSES.items():
-            inside = ("-n", self._names[name])
-            ip(*inside, "link", "set", "lo", "up")
-            ip(*inside, "link", "set", ends[name], "up")
-            ip(*inside, "addr", "add", f"{address}/24", "dev", ends[name])
-            self._hardware[name] = ip(*inside, "link", "show", ends[name]).split("link/ether ")[1].split()[0]
+            self._ip(name, "link", "set", "lo", "up")
+            self._ip(name, "link", "set", self._ends[name], "up")
+            self._ip(name, "addr", "add", f"{address}/24", "dev", self._ends[name])
+            shown = self._ip(name, "link", "show", self._ends[name])
+            self._hardware[name] = shown.split("link/ether ")[1].split()[0]
 
     def prefix(self, name: str) -> tuple[str, ...]:
-        return ("ip", "netns", "exec", self._names[name])
+        return ("nsenter", f"--net=/proc/{self._keepers[name].pid}/ns/net")
+
+    def _ip(self, name: str, *words: str) -> str:
+        command = [*self.prefix(name), "ip", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def swallow(self, sender: str) -> None:
         """All that `sender` says vanishes from now on."""
@@ -78,11 +86,13 @@ class Cable:
     def _set_neighbour(self, sender: str, hardware: str) -> None:
         other = next(address for name, address in ADDRESSES.items() if name != sender)
         words = ("neigh", "replace", other, "lladdr", hardware, "dev", self._ends[sender], "nud", "permanent")
-        ip("-n", self._names[sender], *words)
+        self._ip(sender, *words)
 
     def unplug(self) -> None:
-        for name in self._names.values():
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        """End the keepers: the namespaces and the cable go with the last process in them."""
+        for keeper in self._keepers.values():
+            keeper.kill()
+            keeper.wait()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from sim.cuts import Enumeration, Report
 
 SEED = int(os.environ.get("PYDRBD_SEED", "1"))
 EVERY = int(os.environ.get("PYDRBD_EVERY", "2"))
-"""Every how manyth step: `./test` has three minutes of CPU for this; PYDRBD_EVERY=1 cuts at each, in six."""
+"""Every how manyth step: `./test` has three to four minutes of CPU for it; PYDRBD_EVERY=1: each."""
 
 
 def _explain(enumeration: Enumeration, report: Report) -> str:

@@ -109,6 +109,7 @@ async def invalidated(pair: Pair) -> None:
     client = await pair.promote(pair.castor)
     await asyncio.gather(client.write(8), client.write(EXTENT + 8))
     await client.flush()
+    await pair.in_sync()  # it may have died, and come back a moment ago
     assert await pair.pollux.command(Invalidate, new_uuid=pair.world.new_uuid()) is None
     await asyncio.gather(client.write(16), client.write(2 * EXTENT + 4, 16))
     await client.flush()

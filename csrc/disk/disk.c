@@ -59,6 +59,7 @@ int disk_attach(struct core_engine *engine, const struct core_disk *config)
         return rc;
     }
     disk->config = *config;
+    io_disks_may_hang(engine->io, config->timeout_ms != 0);
     disk->size_sectors = config->size_sectors;
     disk->attached = true;
     disk->failed = disk->grave = false;

@@ -123,6 +123,11 @@ static void queue_disk(struct io *io, struct io_op *op)
     io->calls->queue(io, op);
 }
 
+void io_disks_may_hang(struct io *io, bool may_hang)
+{
+    io->disks_may_hang = may_hang;
+}
+
 void io_read(struct io *io, struct io_op *op, int32_t fd, void *buffer, uint32_t length_bytes, uint64_t offset_bytes)
 {
     op->kind = IO_READ;

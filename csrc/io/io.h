@@ -44,6 +44,10 @@ int io_disk_add(struct io *io, int32_t fd);
 void io_disk_remove(struct io *io, int32_t fd);
 
 /* Disk: whole or error (a short transfer is continued; at the end of the file it is -EIO).  fua: durable when done. */
+/* A disk that may hang must not hold the caller: from now on its operations are issued beside it, which costs a
+ * hand-over each.  io_uring issues them at once otherwise, and a file's lock may then be waited for (seen with a FUSE
+ * file under fsync, Linux 6.18). */
+void io_disks_may_hang(struct io *io, bool may_hang);
 void io_read(struct io *io, struct io_op *op, int32_t fd, void *buffer, uint32_t length_bytes, uint64_t offset_bytes);
 void io_write(struct io *io, struct io_op *op, int32_t fd, const void *buffer, uint32_t length_bytes,
               uint64_t offset_bytes, bool fua);

@@ -64,6 +64,7 @@ struct io {
     struct io_queue ended;  /* `done` is due */
     int32_t memory_fds[IO_MEMORY_DISKS_MAX];
     uint32_t memory_fd_count;
+    bool disks_may_hang;
 };
 
 int io_new_uring(uint32_t entries, struct io **io);

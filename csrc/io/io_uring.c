@@ -87,6 +87,8 @@ static void fill(struct uring *self, struct io_uring_sqe *sqe, struct io_op *op)
     default:
         io_uring_prep_poll_add(sqe, op->fd, POLLIN);
     }
+    if (self->io.disks_may_hang && io_is_disk(op))
+        sqe->flags |= IOSQE_ASYNC;
     io_uring_sqe_set_data(sqe, op);
 }
 

@@ -92,7 +92,7 @@ def machine() -> dict[str, Any]:
         "commit": commit.stdout.decode().strip(),
         "cpus": len(models),
         "cpu": models[0] if models else platform.machine(),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],  # the version, not whose build it is
         "fio": fio.stdout.strip(),
         "mirror": (qemu.stdout.splitlines() or ["none"])[0],
         "tcp_congestion": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text(encoding="ascii").strip(),

@@ -19,6 +19,8 @@ RETRY_PAUSE_S = 1.0
 MARGIN_S = 5.0
 """What is left of Pacemaker's time-out when the agent gives up by itself, so that it can still say why."""
 DEFAULT_TIMEOUT_S = 90.0
+DEFAULT_SCORES = "5 10 1000 10000"
+_SCORE_COUNT = 4
 UP_TO_DATE = "UpToDate"
 CONSISTENT = "Consistent"
 
@@ -138,10 +140,6 @@ class OcfAgent:
             self._host.run("crm_attribute", "--promotion", "--lifetime", "reboot", "--update", str(score))
         else:
             self._host.run("crm_attribute", "--promotion", "--lifetime", "reboot", "--delete")
-
-
-DEFAULT_SCORES = "5 10 1000 10000"
-_SCORE_COUNT = 4
 
 
 def scores_of(text: str) -> tuple[int, int, int, int]:

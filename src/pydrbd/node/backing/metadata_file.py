@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pydrbd.node.backing.folder import flush_folder
 from pydrbd.node.backing.metadata_place import MetadataPlace
 from pydrbd.node.backing_disk import BackingDisk, DiskIoError
 from pydrbd.ondisk.layout import SECTOR_BYTES, flexible_bytes
@@ -34,10 +35,6 @@ def make_file(place: MetadataPlace, al_blocks: int) -> None:
     try:
         place.metadata.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         grow_file(place.metadata, needed_bytes)
-        folder = os.open(place.metadata.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush_folder(place.metadata.parent)
     except OSError as error:
         raise DiskIoError(f"{place.metadata} cannot be made: {error.strerror}") from error

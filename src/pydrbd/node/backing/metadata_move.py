@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from pydrbd.node.backing.folder import flush_folder
 from pydrbd.ondisk import superblock
 from pydrbd.ondisk.errors import DiskTooSmallError, OnDiskError
 from pydrbd.ondisk.layout import BLOCK_BYTES, Layout, MetaKind, superblock_offset
@@ -82,11 +83,7 @@ class KnownSize:
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(path)
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            flush_folder(path.parent)
         except OSError as error:
             log.warning("%s cannot be written: %s; grow the disk only while it is attached", path, error.strerror)
 

@@ -290,7 +290,7 @@ void bitmap_pages_sweep(struct core_engine *engine, uint64_t token,
                         void (*done)(struct core_engine *engine, int32_t result))
 {
     struct bitmap_pages *pages = &engine->pages;
-    if (engine->disk.bitmap == NULL || !disk_is_usable(&engine->disk)) {
+    if (engine->disk.bitmap == NULL || !disk_has_metadata(&engine->disk)) {
         facts_done(engine, token, -ENODEV);
         if (done != NULL)
             done(engine, -ENODEV);
@@ -323,7 +323,7 @@ void bitmap_pages_pump(struct core_engine *engine)
     }
     if (!pages->sweeping || bitmap_pages_busy(pages) || engine->disk.md_held)
         return;
-    if (disk_is_usable(&engine->disk))
+    if (disk_has_metadata(&engine->disk))
         sweep_step(engine);
     else
         sweep_over(engine, -ENODEV);

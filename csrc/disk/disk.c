@@ -21,6 +21,11 @@ bool disk_is_usable(const struct disk *disk)
     return disk->attached && !disk->failed && !disk->detaching;
 }
 
+bool disk_has_metadata(const struct disk *disk)
+{
+    return disk->attached && !disk->grave && !disk->detaching;
+}
+
 static int build(struct core_engine *engine, const struct core_disk *config)
 {
     struct disk *disk = &engine->disk;

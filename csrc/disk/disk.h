@@ -39,6 +39,8 @@ struct disk {
 
 /* May a new request use the disk? */
 bool disk_is_usable(const struct disk *disk);
+/* Are its metadata as good as ever?  A block that failed leaves them so, decided or not. */
+bool disk_has_metadata(const struct disk *disk);
 int disk_attach(struct core_engine *engine,
                 const struct core_disk *config); /* descriptors, bitmap, log; nothing read yet */
 void disk_detach(struct core_engine *engine, uint64_t token);

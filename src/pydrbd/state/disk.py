@@ -154,6 +154,10 @@ def on_disk_failed(turn: Turn, event: DiskFailed) -> None:
         turn.say(sentence, "io-error", ERROR)
     if state.options.on_io_error is OnIoError.CALL_LOCAL_IO_ERROR:
         turn.add(RunHandler("local-io-error"))
+    if event.operation == "read" and state.has_disk and state.established:
+        # The bit of the block that could not be read is in memory alone, and no activity log names it: it must be
+        # durable before the disk is called Inconsistent, or taken back, for a resync copies only what is marked.
+        turn.add(WriteBitmap())
     if state.options.on_io_error is OnIoError.PASS_ON and event.operation in {"read", "write"} and state.has_disk:
         _pass_on(turn)
     else:

@@ -1,0 +1,66 @@
+"""A block that a disk cannot read, simulated: what a power cut at any moment leaves of the knowledge of it."""
+
+import asyncio
+
+from pydrbd.model.generation import MdFlag
+from pydrbd.model.states import DiskState
+from pydrbd.ondisk import superblock
+from pydrbd.ondisk.layout import superblock_offset
+from sim.node import SimNode
+from sim.pair import Pair
+
+EIO = 5
+READ, WRITE = 3, 0
+"""`enum sim_step`."""
+BLOCK = 5
+SECTOR = BLOCK * 8
+
+
+def durable_flags(node: SimNode) -> MdFlag:
+    """Return the flags that a power cut now would leave."""
+    at_bytes = superblock_offset(node.disks.place.kind, node.disks.metadata.size_bytes)
+    return superblock.parse(node.disks.metadata.peek(at_bytes, 4096, durable=True)).flags
+
+
+def is_marked(node: SimNode) -> bool:
+    """Whether a power cut now would leave the block marked out of sync."""
+    at_bytes = node.disks.open(node.disks.place).layout.bm_offset_bytes
+    return bool(node.disks.metadata.peek(at_bytes, 4096, durable=True)[BLOCK // 8] >> BLOCK % 8 & 1)
+
+
+async def _kept(pair: Pair) -> None:
+    """castor cannot read a block, and keeps its disk; at each step of it the disk says what it lacks."""
+    await pair.boot()
+    castor = pair.castor
+    client = await pair.promote(castor)
+    await client.write(SECTOR)
+    await client.flush()
+    forgotten: list[int] = []
+
+    def look(_: int, step: int) -> int:
+        if not durable_flags(castor) & MdFlag.CONSISTENT and not is_marked(castor):
+            forgotten.append(step)
+        return 0
+
+    ask = pair.world.ffi.callback("uint32_t(uint32_t, uint64_t)", look)
+    pair.world.lib.sim_ask_at_steps(pair.world.handle, ask)
+    pair.world.lib.sim_disk_fail(pair.world.handle, castor.disks.data.fd, READ, 0, EIO)
+    await client.read_all()
+    await castor.until(lambda state: state.disk is DiskState.INCONSISTENT)
+    await asyncio.sleep(1.0)
+    pair.world.lib.sim_ask_at_steps(pair.world.handle, pair.world.ffi.NULL)
+    assert not durable_flags(castor) & MdFlag.CONSISTENT
+    assert not forgotten, f"Inconsistent, and the block was not marked on disk, at steps {forgotten}"
+    castor.cut_power()
+    castor.disks.lose_the_rest()
+    pair.ledger.nobody_knows()
+    castor.power_on()
+    await castor.boot()
+    await pair.in_sync()
+    assert castor.counters.resync_sectors >= 8, "the block was not copied"
+    await (await pair.promote(castor)).read_all()
+    await pair.at_rest()
+
+
+def test_a_block_that_could_not_be_read_is_known_after_a_power_cut() -> None:
+    Pair.run(_kept, 3, disk="on-io-error pass_on;")

@@ -79,7 +79,14 @@ int core_export_device(core_engine *engine, int32_t fd, uint32_t in_transmission
  * when the kernel has a command for each tag, that is, when START_DEV and END_USER_RECOVERY need no longer wait;
  * -EOPNOTSUPP: not by way of threads.  It ends by itself when the device is stopped. */
 int core_export_ublk(core_engine *engine, uint64_t token, int32_t fd, uint32_t depth);
-int core_export_resize(core_engine *engine);                /* applications may use the size that core_resize set */
+int core_export_resize(core_engine *engine); /* applications may use the size that core_resize set */
+/* For a planned restart: no request is taken any more, and when everything that was is answered and safe from a power
+ * cut at the peer, each socket is handed back by CORE_FACT_PARKED, and last of all this is answered.  Until then
+ * core_export_unpark takes it back: answered -ECANCELED, nothing is handed back. */
+int core_export_park(core_engine *engine, uint64_t token);
+int core_export_unpark(core_engine *engine);
+/* The next engine goes on with such a socket: `parked` and `rest` as the fact had them; taken over. */
+int core_export_adopt(core_engine *engine, int32_t fd, uint32_t parked, const uint8_t *rest, uint32_t length);
 int core_export_close(core_engine *engine, uint64_t token); /* no new requests; answered when none is in flight */
 
 /* Gives /dev/ublk-control (fd) a command of linux/ublk_cmd.h, for the device of this number, with a buffer in and out,

@@ -143,8 +143,12 @@ enum core_fact_type {
     CORE_FACT_OUT_OF_SYNC = 12,   /* found by a verify: a = sector, b = sectors */
     CORE_FACT_DIGEST_FAILED = 13, /* data-integrity-alg: the peer's data came damaged; a = sector, b = sectors;
                                      PEER_LOST with CORE_LOST_PROTOCOL follows */
-    CORE_FACT_CONGESTED = 14      /* the link is slower than the writes: core_peer; told once; a = sectors in flight */
+    CORE_FACT_CONGESTED = 14,     /* the link is slower than the writes: core_peer; told once; a = sectors in flight */
+    CORE_FACT_PARKED = 15 /* a = a socket, the reader's from now on; b = CORE_PARKED_*; payload: what had come of
+                             its next request */
 };
+#define CORE_PARKED_STRUCTURED 1 /* structured replies were negotiated */
+#define CORE_PARKED_DEVICE 2     /* core_export_device */
 enum core_lost {
     CORE_LOST_CLOSED = 1,
     CORE_LOST_BROKEN = 2,

@@ -32,6 +32,7 @@ enum {
     NBD_OPTION_OUTPUT_MAX = 3 * NBD_STRING_BYTES_MAX, /* INFO with name and description is the longest answer */
     NBD_OUTPUT_BYTES = 64 * 1024                      /* a power of two */
 };
+_Static_assert(NBD_REST_BYTES_MAX == sizeof(struct nbd_request_header) - 1, "a header that is not whole");
 _Static_assert(NBD_OPTION_DATA_MAX + sizeof(struct nbd_option_header) < NBD_STAGING_BYTES,
                "an option fits into staging");
 _Static_assert(2 * NBD_OPTION_OUTPUT_MAX + NBD_REQUESTS_MAX * NBD_REPLY_HEADER_MAX <= NBD_OUTPUT_BYTES,
@@ -78,6 +79,7 @@ struct nbd_session {
     bool fixed_newstyle;
     bool no_zeroes;
     bool structured; /* structured replies were negotiated: every READ is answered with chunks */
+    bool park;       /* no room for another request is given away */
     bool large;      /* the last WRITE had at least NBD_PAYLOAD_LARGE_BYTES */
     uint32_t options;
     uint32_t in_flight; /* slots in the server's hands */

@@ -10,7 +10,10 @@
  *         nbd_session_received   -> parses, calls export->begin / ->submit for each complete request
  *   out:  nbd_session_send_iov   -> what to send next (borrowed until nbd_session_sent)
  *         nbd_session_sent       -> n bytes are gone; payloads fully sent are given back by export->release
- *   nbd_session_reply answers a request, in any order, from the same thread, also from inside ->submit. */
+ *   nbd_session_reply answers a request, in any order, from the same thread, also from inside ->submit.
+ *
+ * A session can be parked: brought to a point between two requests, with everything answered, from which another
+ * session, in another process, goes on with the same connection. */
 #ifndef NBD_SESSION_H
 #define NBD_SESSION_H
 
@@ -83,14 +86,24 @@ enum nbd_state {
     NBD_FAILED   /* hard disconnect: close now; `nbd_session_reason` says why */
 };
 
-#define NBD_REQUESTS_MAX 128 /* in flight per session; then input stops */
-#define NBD_IOV_MAX 256      /* what send_iov fills at most */
+#define NBD_REQUESTS_MAX 128  /* in flight per session; then input stops */
+#define NBD_IOV_MAX 256       /* what send_iov fills at most */
+#define NBD_REST_BYTES_MAX 27 /* one less than a request's header */
 
 /* Allocates all that a session will ever use.  `export` is borrowed until nbd_session_free.  0 or -ENOMEM. */
 int nbd_session_new(const struct nbd_export *export, struct nbd_session **session);
-/* As nbd_session_new, for a client that learns size and flags in another way (the kernel's, by netlink): there is no
- * negotiation, it begins in NBD_TRANSMISSION, and every reply is a simple one. */
-int nbd_session_new_transmission(const struct nbd_export *export, struct nbd_session **session);
+
+/* What two sessions of one connection have in common, the one that was parked and the one that goes on. */
+struct nbd_position {
+    bool structured;     /* structured replies were negotiated */
+    uint32_t rest_bytes; /* of `rest`: the part of the next request's header that had come already */
+    uint8_t rest[NBD_REST_BYTES_MAX];
+};
+/* As nbd_session_new, but there is no negotiation: it begins in NBD_TRANSMISSION, at that position.  For a client that
+ * learns size and flags in another way (the kernel's, by netlink) everything in it is 0: every reply is a simple one.
+ */
+int nbd_session_new_transmission(const struct nbd_export *export, const struct nbd_position *position,
+                                 struct nbd_session **session);
 /* Only when nbd_session_in_flight is 0 (the server may reply to a failed session; the reply is dropped) and no receive
  * or send is under way.  Releases the payloads that are still the session's. */
 void nbd_session_free(struct nbd_session *session);
@@ -111,6 +124,15 @@ void nbd_session_sent(struct nbd_session *session, size_t length_bytes);
 
 /* error: 0 or a positive errno (mapped to NBD's own values).  The request slot is the session's again afterwards. */
 void nbd_session_reply(struct nbd_session *session, struct nbd_request *request, int error);
+
+/* From now on no request begins that is not in staging yet; a negotiation and a payload under way go on to their end.
+ * While a receive is under way its bytes are still taken, whatever they are.  park false: as before. */
+void nbd_session_park(struct nbd_session *session, bool park);
+/* In transmission, everything that came is answered, every answer sent: nothing but what *position gets is lost when
+ * the session is freed now.  position may be NULL. */
+bool nbd_session_is_parked(const struct nbd_session *session, struct nbd_position *position);
+/* The client has to send something before the session can be parked: the rest of a payload, or of the negotiation. */
+bool nbd_session_is_owed(const struct nbd_session *session);
 
 enum nbd_state nbd_session_state(const struct nbd_session *session);
 uint32_t nbd_session_in_flight(const struct nbd_session *session);

@@ -52,12 +52,17 @@ int nbd_session_new(const struct nbd_export *export, struct nbd_session **sessio
     return 0;
 }
 
-int nbd_session_new_transmission(const struct nbd_export *export, struct nbd_session **session)
+int nbd_session_new_transmission(const struct nbd_export *export, const struct nbd_position *position,
+                                 struct nbd_session **session)
 {
+    assert(position->rest_bytes <= NBD_REST_BYTES_MAX);
     struct nbd_session *made = allocate(export);
     if (made == NULL) {
         return -ENOMEM;
     }
+    made->structured = position->structured;
+    memcpy(made->staging, position->rest, position->rest_bytes);
+    made->staging_end = position->rest_bytes;
     nbd_handshake_begin_transmission(made);
     *session = made;
     return 0;
@@ -146,6 +151,18 @@ static void parse(struct nbd_session *session)
     session->parsing = false;
 }
 
+/* What may come in while the session is being parked: nothing that begins a request. */
+static size_t parking_window(const struct nbd_session *session, size_t window)
+{
+    if (session->state == NBD_HANDSHAKE) {
+        return window;
+    }
+    if (session->phase != NBD_PHASE_SWALLOW) {
+        return 0;
+    }
+    return session->current_left_bytes < window ? (size_t)session->current_left_bytes : window;
+}
+
 /* Moves what is left of staging to its front and offers the room behind it. */
 static struct iovec staging_room(struct nbd_session *session)
 {
@@ -158,7 +175,8 @@ static struct iovec staging_room(struct nbd_session *session)
     /* A small window after a large payload: what is received here has to be copied once more. */
     const size_t window =
         session->large && session->phase != NBD_PHASE_SWALLOW ? NBD_STAGING_WINDOW_BYTES : NBD_STAGING_BYTES - staged;
-    return (struct iovec){.iov_base = session->staging + staged, .iov_len = window};
+    return (struct iovec){.iov_base = session->staging + staged,
+                          .iov_len = session->park ? parking_window(session, window) : window};
 }
 
 uint32_t nbd_session_recv_iov(struct nbd_session *session, struct iovec iov[2])
@@ -175,7 +193,7 @@ uint32_t nbd_session_recv_iov(struct nbd_session *session, struct iovec iov[2])
         used++;
     }
     iov[used] = staging_room(session);
-    return used + 1;
+    return iov[used].iov_len > 0 ? used + 1 : used;
 }
 
 static void received_end(struct nbd_session *session)
@@ -223,6 +241,31 @@ void nbd_session_sent(struct nbd_session *session, size_t length_bytes)
     if (session->blocked == NBD_BLOCKED_OUTPUT && !is_over(session)) {
         parse(session);
     }
+}
+
+void nbd_session_park(struct nbd_session *session, bool park)
+{
+    session->park = park;
+}
+
+bool nbd_session_is_parked(const struct nbd_session *session, struct nbd_position *position)
+{
+    const size_t staged = nbd_session_staged(session);
+    const bool between = session->state == NBD_TRANSMISSION && session->phase == NBD_PHASE_REQUEST &&
+                         session->blocked == NBD_BLOCKED_NOT && staged <= NBD_REST_BYTES_MAX;
+    const bool answered =
+        session->in_flight == 0 && session->replies == NULL && session->output_put == session->output_sent;
+    if (between && answered && position != NULL) {
+        *position = (struct nbd_position){.structured = session->structured, .rest_bytes = (uint32_t)staged};
+        memcpy(position->rest, session->staging + session->staging_start, staged);
+    }
+    return session->park && between && answered;
+}
+
+bool nbd_session_is_owed(const struct nbd_session *session)
+{
+    return session->state == NBD_HANDSHAKE || session->phase == NBD_PHASE_PAYLOAD ||
+           session->phase == NBD_PHASE_SWALLOW;
 }
 
 enum nbd_state nbd_session_state(const struct nbd_session *session)

@@ -252,6 +252,25 @@ int core_export_resize(core_engine *engine)
     return push_plain(engine, ORDER_EXPORT_RESIZE, 0, 0, 0);
 }
 
+int core_export_park(core_engine *engine, uint64_t token)
+{
+    return token == 0 ? -EINVAL : push_plain(engine, ORDER_EXPORT_PARK, token, 0, 0);
+}
+
+int core_export_unpark(core_engine *engine)
+{
+    return push_plain(engine, ORDER_EXPORT_UNPARK, 0, 0, 0);
+}
+
+int core_export_adopt(core_engine *engine, int32_t fd, uint32_t parked, const uint8_t *rest, uint32_t length)
+{
+    struct order order = {.type = ORDER_EXPORT_ADOPT, .a = (uint32_t)fd, .b = parked, .length_bytes = length};
+    if (fd < 0 || length > NBD_REST_BYTES_MAX || parked > (CORE_PARKED_STRUCTURED | CORE_PARKED_DEVICE))
+        return -EINVAL;
+    memcpy(order.with.payload, rest, length);
+    return push(engine, &order);
+}
+
 int core_export_close(core_engine *engine, uint64_t token)
 {
     return push_plain(engine, ORDER_EXPORT_CLOSE, token, 0, 0);

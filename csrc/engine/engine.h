@@ -22,6 +22,7 @@
 #include "hot_extents.h"
 #include "io.h"
 #include "ordering.h"
+#include "parking.h"
 #include "peer.h"
 #include "pool.h"
 #include "request.h"

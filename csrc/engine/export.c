@@ -107,6 +107,8 @@ static void received(struct io_op *op, int32_t result)
 {
     struct client *client = CONTAINER_OF(op, struct client, receive);
     client->receiving = false;
+    if (result == -ECANCELED && !client->shut)
+        return; /* to be parked: nothing came, and more is asked for if something has to */
     client->closing |= result < 0;
     /* 0, the end of the stream: what it asked for before is still done and answered. */
     client->engine->export.parsing = client;
@@ -129,20 +131,23 @@ static void sent(struct io_op *op, int32_t result)
     note_state(client);
 }
 
-static struct client *client_alloc(struct core_engine *engine, int32_t fd, uint32_t kind)
+/* position NULL: it negotiates first. */
+static struct client *client_alloc(struct core_engine *engine, int32_t fd, bool device,
+                                   const struct nbd_position *position)
 {
     struct client *client = calloc(1, sizeof *client);
     if (client == NULL)
         return NULL;
-    bool negotiates = kind != EXPORT_DEVICE_IN_TRANSMISSION;
-    int (*session_new)(const struct nbd_export *, struct nbd_session **) =
-        negotiates ? nbd_session_new : nbd_session_new_transmission;
-    if (session_new(&engine->export.table, &client->session) < 0) {
+    const struct nbd_export *table = &engine->export.table;
+    bool negotiates = position == NULL;
+    int rc = negotiates ? nbd_session_new(table, &client->session)
+                        : nbd_session_new_transmission(table, position, &client->session);
+    if (rc < 0) {
         free(client);
         return NULL;
     }
     client->engine = engine;
-    client->device = kind != EXPORT_CLIENT;
+    client->device = device;
     client->transmission = !negotiates;
     client->fd = fd;
     client->receive.done = received;
@@ -155,24 +160,41 @@ static struct client *client_alloc(struct core_engine *engine, int32_t fd, uint3
     return client;
 }
 
-void export_client_new(struct core_engine *engine, int32_t fd, uint32_t kind)
+static bool client_add(struct core_engine *engine, int32_t fd, bool device, const struct nbd_position *position)
 {
     struct export *export = &engine->export;
     for (uint32_t i = 0; export->open && i < EXPORT_CLIENTS_MAX; i++) {
         if (export->clients[i] != NULL)
             continue;
-        export->clients[i] = client_alloc(engine, fd, kind);
+        export->clients[i] = client_alloc(engine, fd, device, position);
         if (export->clients[i] == NULL)
             break;
-        return;
+        return true;
     }
     io_close(engine->io, fd);
+    return false;
 }
 
-static void client_free(struct core_engine *engine, struct client **slot)
+void export_client_new(struct core_engine *engine, int32_t fd, uint32_t kind)
 {
-    struct client *client = *slot;
+    const struct nbd_position first = {0};
+    (void)client_add(engine, fd, kind != EXPORT_CLIENT, kind == EXPORT_DEVICE_IN_TRANSMISSION ? &first : NULL);
+}
+
+void export_client_adopt(struct core_engine *engine, int32_t fd, bool device, const struct nbd_position *position)
+{
     struct export *export = &engine->export;
+    if (!client_add(engine, fd, device, position) || device)
+        return;
+    export->transmitting++;
+    export->clients_ever++;
+    export->told_dirty = true;
+}
+
+void export_client_forget(struct core_engine *engine, uint32_t slot)
+{
+    struct export *export = &engine->export;
+    struct client *client = export->clients[slot];
     if (export->want_memory == client)
         export->want_memory = NULL;
     if (client->transmission && !client->device) {
@@ -180,9 +202,15 @@ static void client_free(struct core_engine *engine, struct client **slot)
         export->told_dirty = true;
     }
     nbd_session_free(client->session);
-    io_close(engine->io, client->fd);
     free(client);
-    *slot = NULL;
+    export->clients[slot] = NULL;
+}
+
+static void client_free(struct core_engine *engine, uint32_t slot)
+{
+    int32_t fd = engine->export.clients[slot]->fd;
+    export_client_forget(engine, slot);
+    io_close(engine->io, fd);
 }
 
 static bool is_leaving(const struct client *client)
@@ -280,17 +308,6 @@ void export_close(struct core_engine *engine, uint64_t token)
     engine->export.close_token = token != 0 ? token : UINT64_MAX;
 }
 
-/* Whoever closes the export gives up being Primary, and with that the activity log's word: a write that the peer could
- * still lose to a power cut would be named by nothing.  A lost peer is dealt with by core_release. */
-static bool peer_has_it_for_good(struct core_engine *engine)
-{
-    if (engine->peer.log.epoch_size > 0) {
-        transfer_log_close_epoch(engine);
-        peer_pump(engine); /* in this turn: nobody may have a reason for another */
-    }
-    return transfer_log_count(&engine->peer.log) == 0;
-}
-
 void export_pump(struct core_engine *engine)
 {
     struct export *export = &engine->export;
@@ -299,10 +316,13 @@ void export_pump(struct core_engine *engine)
             continue;
         client_pump(export->clients[i]);
         if (is_over(export->clients[i]))
-            client_free(engine, &export->clients[i]);
+            client_free(engine, i);
     }
+    parking_pump(engine);
+    /* Whoever closes the export gives up being Primary, and with that the activity log's word: a write that the peer
+     * could still lose to a power cut would be named by nothing.  A lost peer is dealt with by core_release. */
     if (export->close_token != 0 && export_is_idle(engine) && ublk_queue_is_idle(engine) &&
-        peer_has_it_for_good(engine)) {
+        parking_peer_has_it_for_good(engine)) {
         if (export->close_token != UINT64_MAX)
             facts_done(engine, export->close_token, 0);
         export->close_token = 0;
@@ -348,7 +368,7 @@ void export_fini(struct core_engine *engine)
         if (engine->export.clients[i] == NULL)
             continue;
         drop_requests(engine->export.clients[i]);
-        client_free(engine, &engine->export.clients[i]);
+        client_free(engine, i);
     }
 }
 

@@ -33,6 +33,7 @@ struct client {
     int32_t fd;           /* -1: this slot is free */
     bool receiving, sending;
     bool device;  /* not EXPORT_CLIENT */
+    bool parking; /* its session was told so */
     bool closing; /* shut down: no input, wait for what is under way */
     bool shut;    /* shutdown(2) was called */
     bool starved; /* ->begin found no memory */
@@ -48,6 +49,8 @@ struct export
     struct client *clients[EXPORT_CLIENTS_MAX];
     char name[256];
     bool open;
+    bool parking; /* parking.h */
+    uint64_t park_token;
     uint64_t close_token;
     uint32_t transmitting;
     uint64_t clients_ever;
@@ -58,6 +61,9 @@ struct export
 
 void export_open(struct core_engine *engine, uint64_t token, const char *name, bool read_only);
 void export_client_new(struct core_engine *engine, int32_t fd, uint32_t kind);
+/* The socket of a client that another engine had (parking.h). */
+void export_client_adopt(struct core_engine *engine, int32_t fd, bool device, const struct nbd_position *position);
+void export_client_forget(struct core_engine *engine, uint32_t slot); /* its socket is somebody else's now */
 void export_take_size(struct core_engine *engine); /* the device's: from now on clients may use all of it */
 void export_close(struct core_engine *engine, uint64_t token);
 void export_pump(struct core_engine *engine);

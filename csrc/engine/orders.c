@@ -217,6 +217,17 @@ static void close_export(struct core_engine *engine, const struct order *order)
     export_close(engine, order->token);
 }
 
+static void park_export(struct core_engine *engine, const struct order *order)
+{
+    parking_begin(engine, order->token);
+}
+
+static void unpark_export(struct core_engine *engine, const struct order *order)
+{
+    (void)order;
+    parking_cancel(engine);
+}
+
 typedef void (*order_handler)(struct core_engine *engine, const struct order *order);
 
 static const order_handler handlers[] = {
@@ -256,6 +267,9 @@ static const order_handler handlers[] = {
     [ORDER_EXPORT_UBLK] = open_ublk,
     [ORDER_EXPORT_RESIZE] = resize_export,
     [ORDER_EXPORT_CLOSE] = close_export,
+    [ORDER_EXPORT_PARK] = park_export,
+    [ORDER_EXPORT_UNPARK] = unpark_export,
+    [ORDER_EXPORT_ADOPT] = parking_adopt,
 };
 
 void orders_run(struct core_engine *engine)

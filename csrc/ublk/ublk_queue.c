@@ -19,6 +19,7 @@ enum slot_state {
     SLOT_STARVED,    /* a request, and no memory for its payload yet */
     SLOT_COPYING,    /* the payload, in or out */
     SLOT_SERVED,     /* the request is the engine's */
+    SLOT_HELD,       /* a request that may not begin */
     SLOT_UNANSWERED, /* a request that the next daemon will have */
     SLOT_GONE        /* the kernel took no command for it or gave it back for good */
 };
@@ -39,12 +40,13 @@ struct ublk_queue {
     const struct ublk_descriptor *descriptors; /* the kernel's: read once */
     uint64_t mapped_bytes;
     struct slot *starved_first, *starved_last;
-    uint64_t token;       /* of the opening */
-    uint32_t opening;     /* turns until it is known whether the kernel took every command */
-    uint32_t in_state[6]; /* slots, by state */
+    uint64_t token;                   /* of the opening */
+    uint32_t opening;                 /* turns until it is known whether the kernel took every command */
+    uint32_t in_state[SLOT_GONE + 1]; /* slots, by state */
     uint32_t depth;
     int32_t fd;
     int32_t trouble; /* the kernel's first refusal */
+    bool holding;
     bool abandoned;
     struct slot slots[];
 };
@@ -208,6 +210,8 @@ static void commanded(struct io_op *op, int32_t result)
     if (result == 0) {
         if (queue->abandoned)
             slot_become(slot, SLOT_UNANSWERED);
+        else if (queue->holding)
+            slot_become(slot, SLOT_HELD);
         else
             slot_take(slot);
         return;
@@ -328,7 +332,18 @@ uint64_t ublk_queue_deadline_ns(const struct core_engine *engine)
 bool ublk_queue_is_idle(const struct core_engine *engine)
 {
     const struct ublk_queue *queue = engine->ublk;
-    return queue == NULL || queue->in_state[SLOT_AWAY] + queue->in_state[SLOT_GONE] == queue->depth;
+    if (queue == NULL)
+        return true;
+    return queue->in_state[SLOT_AWAY] + queue->in_state[SLOT_HELD] + queue->in_state[SLOT_GONE] == queue->depth;
+}
+
+void ublk_queue_hold(struct core_engine *engine, bool hold)
+{
+    struct ublk_queue *queue = engine->ublk;
+    queue->holding = hold;
+    for (uint32_t i = 0; !hold && i < queue->depth; i++)
+        if (queue->slots[i].state == SLOT_HELD)
+            slot_take(&queue->slots[i]);
 }
 
 void ublk_queue_abandon(struct core_engine *engine)

@@ -27,6 +27,8 @@ void ublk_queue_open(struct core_engine *engine, uint64_t token, int32_t fd, uin
 void ublk_queue_pump(struct core_engine *engine);
 bool ublk_queue_is_idle(const struct core_engine *engine); /* no request in here */
 uint64_t ublk_queue_deadline_ns(const struct core_engine *engine);
+/* hold: what comes from now on does not begin; what has begun goes on.  An engine that ends leaves it to the next. */
+void ublk_queue_hold(struct core_engine *engine, bool hold);
 /* For an engine that ends: nothing is answered any more.  Quiet: no payload is being copied. */
 void ublk_queue_abandon(struct core_engine *engine);
 bool ublk_queue_is_quiet(const struct core_engine *engine);

@@ -403,7 +403,8 @@ static void test_a_session_without_negotiation_answers_the_first_byte(void)
     struct wire wire;
     wire_init(&wire, SIZE);
     nbd_session_free(wire.session);
-    REQUIRE(nbd_session_new_transmission(&wire.memory.export, &wire.session) == 0, "no session");
+    REQUIRE(nbd_session_new_transmission(&wire.memory.export, &(struct nbd_position){0}, &wire.session) == 0,
+            "no session");
     wire_expect_state(&wire, NBD_TRANSMISSION);
     wire_run(&wire);
     wire_expect_nothing(&wire); /* no greeting */
@@ -419,9 +420,93 @@ static void test_a_session_without_negotiation_answers_the_first_byte(void)
     close_in_step(&wire);
 }
 
+/* Puts another session in the place of one that is parked. */
+static void succeed(struct wire *wire)
+{
+    struct nbd_position position;
+    REQUIRE(nbd_session_is_parked(wire->session, &position), "it is parked");
+    nbd_session_free(wire->session);
+    REQUIRE(nbd_session_new_transmission(&wire->memory.export, &position, &wire->session) == 0, "no session");
+}
+
+static void test_a_parked_session_ends_between_two_requests_and_another_goes_on(void)
+{
+    for (size_t cut = 1; cut < 28 + 8 + 28; cut++) {
+        struct wire wire;
+        open_wire(&wire, true);
+        wire.memory.hold = true;
+        wire_put_request(&wire, WRITE, 0, 4096, 8);
+        wire_put(&wire, "abcdefgh", 8);
+        wire_put_request(&wire, READ, 0, 4096, 8);
+        const size_t all = wire.input_bytes;
+        REQUIRE(wire_receive(wire.session, wire.input, cut) == cut, "it takes what comes");
+        nbd_session_park(wire.session, true);
+        /* What it still takes ends with the WRITE, if that has begun; never with a part of the READ. */
+        size_t taken = cut;
+        size_t more = 0;
+        while ((more = wire_receive(wire.session, wire.input + taken, all - taken)) > 0)
+            taken += more;
+        const bool write_began = cut >= 28;
+        REQUIRE(taken == (write_began && cut < 36 ? 36 : cut), "%zu of %zu bytes after %zu", taken, all, cut);
+        REQUIRE(nbd_session_is_parked(wire.session, NULL) == !write_began, "in flight: not parked");
+        while (wire.memory.held_count > 0)
+            memory_export_answer(&wire.memory, wire.session, 0);
+        REQUIRE(nbd_session_is_parked(wire.session, NULL) == !write_began, "not sent: not parked");
+        wire_send(&wire);
+        wire.memory.hold = false;
+        succeed(&wire);
+        memmove(wire.input, wire.input + taken, all - taken);
+        wire.input_bytes = all - taken;
+        wire_run(&wire);
+        expect_simple(&wire, 0);
+        REQUIRE(expect_chunk(&wire, 1) == 8 + 8, "structured replies go on");
+        wire_take(&wire, 8);
+        REQUIRE(memcmp(wire_take(&wire, 8), "abcdefgh", 8) == 0, "what was written");
+        close_in_step(&wire);
+    }
+}
+
+static void test_a_session_that_is_parked_no_more_takes_requests_again(void)
+{
+    struct wire wire;
+    open_wire(&wire, false);
+    nbd_session_park(wire.session, true);
+    wire_put_request(&wire, READ, 0, 0, 512);
+    wire_run(&wire);
+    wire_expect_nothing(&wire);
+    REQUIRE(wire.input_bytes == 28, "nothing was taken");
+    nbd_session_park(wire.session, false);
+    wire_run(&wire);
+    expect_simple(&wire, 0);
+    wire_take(&wire, 512);
+    close_in_step(&wire);
+}
+
+static void test_a_refused_payload_is_skipped_before_a_session_is_parked(void)
+{
+    struct wire wire;
+    open_wire(&wire, false);
+    wire_put_request(&wire, WRITE, 0, SIZE, 8);
+    wire_put(&wire, "12345678", 8);
+    const size_t all = wire.input_bytes;
+    REQUIRE(wire_receive(wire.session, wire.input, all - 5) == all - 5, "it takes what comes");
+    nbd_session_park(wire.session, true);
+    REQUIRE(nbd_session_is_owed(wire.session), "five bytes");
+    REQUIRE(wire_receive(wire.session, wire.input + all - 5, 5) == 5, "it takes the rest");
+    REQUIRE(!nbd_session_is_owed(wire.session), "and no more");
+    wire.input_bytes = 0;
+    wire_send(&wire);
+    succeed(&wire);
+    expect_simple(&wire, WIRE_ENOSPC);
+    close_in_step(&wire);
+}
+
 int main(void)
 {
     test_write_then_read();
+    test_a_parked_session_ends_between_two_requests_and_another_goes_on();
+    test_a_session_that_is_parked_no_more_takes_requests_again();
+    test_a_refused_payload_is_skipped_before_a_session_is_parked();
     test_a_session_without_negotiation_answers_the_first_byte();
     test_structured_read_is_one_chunk();
     test_structured_read_errors_are_chunks_others_simple();

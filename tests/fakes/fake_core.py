@@ -127,6 +127,8 @@ class FakeLib:
         if isinstance(argument, FFI_OF_API.CData):
             if name == "core_export_open":
                 return FFI_OF_API.string(argument).decode()
+            if name == "core_export_adopt":
+                return bytes(FFI_OF_API.buffer(argument))
             fields = FFI_OF_API.typeof(STRUCTS[name]).item.fields
             values = {field: getattr(argument, field) for field, _ in fields}
             self.taken_fds += [values[key] for key in ("data_fd", "md_fd", "meta_fd") if values.get(key, -1) >= 0]

@@ -117,6 +117,19 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """A client's socket between two requests, for the engine of the next process. `fd` is the holder's."""
+
+    fd: int
+    structured: bool = False
+    """Structured replies were negotiated."""
+    device: bool = False
+    """It is our own kernel device's."""
+    rest: bytes = b""
+    """What had come of the next request."""
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """`struct core_counters`: running sums since the engine began, and gauges."""
 
@@ -164,6 +177,7 @@ class Engine:
         self._engine: Any = out[0]
         self._batch = self._ffi.new("struct core_fact[]", self._lib.CORE_FACT_BATCH)
         self._pending: dict[int, asyncio.Future[int]] = {}
+        self._parked: list[Parked] = []
         self._backlog: deque[_Order] = deque()
         self._retry: asyncio.TimerHandle | None = None
         self._token = 0
@@ -371,6 +385,28 @@ class Engine:
         """Let clients use the size that `resize` set."""
         self._submit("export resize", lambda: self._lib.core_export_resize(self._engine))
 
+    async def export_park(self) -> list[Parked]:
+        """Take no request any more; return the sockets, the caller's now, when all that was taken is answered.
+
+        What was written is then safe from a power cut at the peer. Waits as long as it takes, unless `export_unpark`
+        is called: then raises `OSError` (ECANCELED), and all is as before.
+        """
+        self._parked = []
+        await self._order("park", lambda token: self._lib.core_export_park(self._engine, token))
+        return self._parked
+
+    def export_unpark(self) -> None:
+        """Take requests again."""
+        self._submit("unpark", lambda: self._lib.core_export_unpark(self._engine))
+
+    def export_adopt(self, parked: Parked) -> None:
+        """Go on with a socket that another engine has parked."""
+        lib = self._lib
+        flags = lib.CORE_PARKED_STRUCTURED * parked.structured + lib.CORE_PARKED_DEVICE * parked.device
+        rest = self._ffi.new("uint8_t[]", list(parked.rest))
+        length = len(parked.rest)
+        self._submit("adopt", lambda: lib.core_export_adopt(self._engine, parked.fd, flags, rest, length))
+
     async def export_close(self) -> None:
         """Let no new request in; returns when none is in flight."""
         await self._order("export close", lambda token: self._lib.core_export_close(self._engine, token))
@@ -438,6 +474,10 @@ class Engine:
                 return
 
     def _deliver(self, fact: Fact) -> None:
+        if fact.type is FactType.PARKED:
+            structured = bool(fact.b & self._lib.CORE_PARKED_STRUCTURED)
+            self._parked.append(Parked(fact.a, structured, bool(fact.b & self._lib.CORE_PARKED_DEVICE), fact.payload))
+            return
         if fact.type is not FactType.DONE:
             self._on_fact(fact)
             return

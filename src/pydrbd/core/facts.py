@@ -32,6 +32,7 @@ class FactType(IntEnum):
     OUT_OF_SYNC = 12
     DIGEST_FAILED = 13
     CONGESTED = 14
+    PARKED = 15
 
 
 class LostReason(IntEnum):
@@ -93,7 +94,8 @@ _LOST = {
 def from_struct(ffi: Any, struct: Any) -> Fact:  # noqa: ANN401 - cffi has no types
     """Copy one `struct core_fact` out of C memory."""
     kind = FactType(struct.type)
-    payload = bytes(ffi.buffer(struct.payload, struct.length)) if kind is FactType.PACKET else b""
+    carries = kind in {FactType.PACKET, FactType.PARKED}
+    payload = bytes(ffi.buffer(struct.payload, struct.length)) if carries else b""
     return Fact(
         type=kind,
         result=struct.result,
@@ -143,7 +145,7 @@ class Translator:
                 return events.DigestFailed(fact.a, fact.b)
             case FactType.CONGESTED:
                 return events.Congested(fact.a, self.new_uuid())
-            case FactType.DONE | FactType.DIED:
+            case FactType.DONE | FactType.DIED | FactType.PARKED:
                 raise ValueError(f"{fact.type.name} is not for the rules")
             case _:
                 assert_never(fact.type)

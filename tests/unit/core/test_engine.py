@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from fakes.fake_core import CONSTANTS, FakeLib, fake_binding
-from pydrbd.core.engine import Disk, Engine, Io, Options
+from pydrbd.core.engine import Disk, Engine, Io, Options, Parked
 from pydrbd.core.facts import Fact, FactType, Translator
 from pydrbd.model import events
 
@@ -62,6 +62,27 @@ def test_orders_that_find_the_ring_full_go_down_later_in_their_order():
         await asyncio.sleep(0.005)
         assert [call[:2] for call in lib.calls if call[0] == "core_gate"] == [("core_gate", g) for g in (0, 1, 2)]
         assert lib.names() == ["core_gate", "core_gate", "core_flush", "core_gate"]
+
+    run(body)
+
+
+def test_parking_returns_the_sockets_and_they_can_be_adopted():
+    async def body(engine: Engine, lib: FakeLib, seen: list[Fact]) -> None:
+        lib.put(CONSTANTS.CORE_FACT_PARKED, a=7, b=CONSTANTS.CORE_PARKED_STRUCTURED)
+        lib.put(CONSTANTS.CORE_FACT_PARKED, a=8, b=CONSTANTS.CORE_PARKED_DEVICE, payload=b"half a header")
+        lib.silent.add("core_export_park")
+        parking = asyncio.ensure_future(engine.export_park())
+        await asyncio.sleep(0.005)
+        lib.put(CONSTANTS.CORE_FACT_DONE, token=lib.calls[-1][1])
+        first, second = await parking
+        assert (first, second) == (Parked(7, structured=True), Parked(8, device=True, rest=b"half a header"))
+        assert seen == []
+        engine.export_adopt(first)
+        engine.export_adopt(second)
+        assert lib.calls[-2:] == [
+            ("core_export_adopt", 7, CONSTANTS.CORE_PARKED_STRUCTURED, b"", 0),
+            ("core_export_adopt", 8, CONSTANTS.CORE_PARKED_DEVICE, b"half a header", 13),
+        ]
 
     run(body)
 

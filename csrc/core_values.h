@@ -30,12 +30,13 @@ struct core_disk {
     uint32_t al_blocks;       /* 4 KiB transaction slots in the ring: al_stripes * al_stripe_size_4k */
     uint32_t al_stripes;
     uint32_t al_stripe_size_4k;
-    uint32_t al_extents;      /* hot extents at most; 0: no activity log (al-updates no) */
-    uint32_t al_sequence;     /* number of the first transaction to write; the ring on disk is initialised */
-    uint32_t flush;           /* 1: disk-flushes yes */
-    uint64_t bm_offset_bytes; /* on md_fd */
-    uint64_t bm_bytes;        /* room for the bitmap, a multiple of 4096 */
-    uint32_t timeout_ms;      /* an operation under way for longer is given up: CORE_DISK_TIMEOUT; 0: never */
+    uint32_t al_extents;         /* hot extents at most; 0: no activity log (al-updates no) */
+    uint32_t al_sequence;        /* number of the first transaction to write; the ring on disk is initialised */
+    uint32_t flush;              /* 1: disk-flushes yes */
+    uint64_t bm_offset_bytes;    /* on md_fd */
+    uint64_t bm_bytes;           /* room for the bitmap, a multiple of 4096 */
+    uint32_t timeout_ms;         /* an operation under way for longer is given up: CORE_DISK_TIMEOUT; 0: never */
+    uint32_t rs_discard_sectors; /* as target: areas so large are discarded where the source has zeroes; 0: none are */
 };
 
 struct core_peer {
@@ -107,7 +108,7 @@ enum core_gate {
 /* What the peer may ask of us; a packet that is not allowed loses the peer with CORE_LOST_PROTOCOL. */
 #define CORE_ACCEPT_WRITES 1 /* DATA, TRIM, ZEROES: the peer is Primary and we have a disk */
 #define CORE_ACCEPT_READS 2  /* DATA_REQUEST: our disk is UpToDate */
-#define CORE_ACCEPT_RESYNC 4 /* RS_DATA_REQUEST, CSUM_RS_REQUEST: we are SyncSource (a paused source included) */
+#define CORE_ACCEPT_RESYNC 4 /* RS_DATA_, RS_THIN_, CSUM_RS_REQUEST: we are SyncSource (a paused source included) */
 #define CORE_ACCEPT_BITMAP 8 /* BITMAP, COMPRESSED_BITMAP: WFBitMapS or WFBitMapT */
 #define CORE_ACCEPT_OUT_OF_SYNC 16
 #define CORE_ACCEPT_VERIFY 32 /* OV_REQUEST: we are VerifyT */
@@ -128,10 +129,10 @@ enum core_fact_type {
         3, /* result = enum core_lost; a = writes held for want of an ack, b = writes not known stable */
     CORE_FACT_FIRST_WRITE = 4, /* the gate CORE_GATE_FIRST_WRITE has closed */
     CORE_FACT_BITMAP_RECEIVED =
-        5, /* the peer's whole bitmap is merged into ours; a = bits set now; reading has stopped */
-    CORE_FACT_RESYNC_DONE =
-        6, /* we are target: no bit left that can be mended, data flushed, bitmap written; a = bits left; by checksums:
-              b = bits that were equal, result = their part in percent; else result = -1 */
+        5,                     /* the peer's whole bitmap is merged into ours; a = bits set now; reading has stopped */
+    CORE_FACT_RESYNC_DONE = 6, /* we are target: no bit left that can be mended, data flushed, bitmap written; a = bits
+                                  left; by checksums: b = bits that were equal, result = their part in percent; else
+                                  result = -1, b = bits that the source called deallocated, zero here now */
     CORE_FACT_DISK_FAILED =
         7, /* result = -errno, a = sector, b = enum core_disk_op; undecided writes wait for core_detach */
     CORE_FACT_PEER_DISK_FAILED = 8, /* a NEG_ACK or NEG_DREPLY came; a = sector */
@@ -186,6 +187,7 @@ struct core_counters {
     uint64_t application_requests;         /* the export's, and those that the peer passed on from its own */
     uint64_t resync_sectors;               /* in sync again, or compared, since the last start of a resync or verify */
     uint64_t resync_same_sectors;          /* of these, equal by their checksums */
+    uint64_t resync_thin_sectors;          /* of these, zeroes that were not sent */
     uint64_t out_of_sync_bits;             /* gauge, 4 KiB each */
     uint32_t upper_pending, lower_pending; /* gauges: export requests and backing disk operations in flight */
     uint32_t pending, unacked;             /* gauges: sent and not acked; received and not yet acked */

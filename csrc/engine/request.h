@@ -41,7 +41,8 @@ enum request_leg {
 
 enum request_flag {
     REQUEST_FUA = 1,
-    REQUEST_PUNCH = 2,    /* zeroes may give their space back */
+    REQUEST_PUNCH = 2,    /* zeroes may give their space back; RESYNC_READ, RESYNC_FETCH: asked for thinly; the latter,
+                             from the reply on: it is zeroes */
     REQUEST_BORROWED = 4, /* the buffer is somebody else's */
     REQUEST_HAS_PLACE = 8,
     REQUEST_HAS_WRITE_PLACE = 16,

@@ -41,6 +41,8 @@ enum packet_command {
     P_OUT_OF_SYNC = 0x28,
     P_RS_CANCEL = 0x29,
     P_TRIM = 0x31,
+    P_RS_THIN_REQ = 0x32,
+    P_RS_DEALLOCATED = 0x33,
     P_ZEROES = 0x36
 };
 
@@ -91,7 +93,7 @@ struct packet_block_ack {
     uint32_t sequence;
 } __attribute__((packed));
 
-/* P_DATA_REQUEST, P_RS_DATA_REQUEST, P_OV_REQUEST; in P_CSUM_RS_REQUEST and P_OV_REPLY a digest follows. */
+/* P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ, P_OV_REQUEST; in P_CSUM_RS_REQUEST, P_OV_REPLY a digest follows. */
 struct packet_block_request {
     uint64_t sector;
     uint64_t block_id;
@@ -111,7 +113,7 @@ struct packet_barrier_ack {
     uint32_t set_size; /* writes in the epoch */
 } __attribute__((packed));
 
-/* P_OUT_OF_SYNC */
+/* P_OUT_OF_SYNC, P_RS_DEALLOCATED */
 struct packet_block_desc {
     uint64_t sector;
     uint32_t size_bytes;

@@ -94,6 +94,7 @@ void peer_send_digest(struct peer *peer, uint16_t command, const struct request 
 void peer_send_ack(struct peer *peer, uint16_t command, const struct request *request);
 void peer_send_barrier(struct peer *peer, uint32_t number);
 void peer_send_out_of_sync(struct peer *peer, uint64_t sector, uint64_t sectors);
+void peer_send_deallocated(struct peer *peer, const struct request *request); /* in the place of RS_DATA_REPLY */
 bool peer_is_up(const struct peer *peer);
 
 /* peer_write.c: what the peer writes here */

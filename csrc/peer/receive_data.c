@@ -214,36 +214,61 @@ static int on_data_reply(struct peer *peer, const struct arrival *arrival)
     return 0;
 }
 
+/* The block of exactly this range that we have asked for; NULL: not asked for yet, or answered already. */
+static struct request *find_fetched(const struct core_engine *engine, uint64_t sector, uint64_t size_bytes)
+{
+    struct place *place =
+        size_bytes % 512 == 0 ? ordering_find_fetch(&engine->ordering, sector, size_bytes >> 9) : NULL;
+    struct request *request = place != NULL ? CONTAINER_OF(place, struct request, place) : NULL;
+    return request != NULL && request->kind == RESYNC_FETCH && (request->legs & LEG_ACK) != 0 ? request : NULL;
+}
+
 static int on_rs_data_reply(struct peer *peer, const struct arrival *arrival)
 {
-    struct core_engine *engine = peer->engine;
     struct data_head head;
     uint32_t fixed_bytes = head_bytes(peer);
     if (arrival->length <= fixed_bytes)
         return -EPROTO;
     if (!fixed_part(peer, &head, fixed_bytes))
         return WAIT;
-    uint64_t bytes = arrival->length - fixed_bytes;
-    struct place *place = ordering_find_fetch(&engine->ordering, be64toh(head.data.sector), bytes >> 9);
-    if (place == NULL || bytes % 512 != 0)
+    struct request *request = find_fetched(peer->engine, be64toh(head.data.sector), arrival->length - fixed_bytes);
+    if (request == NULL)
         return -EPROTO;
-    struct request *request = CONTAINER_OF(place, struct request, place);
-    if (request->kind != RESYNC_FETCH || (request->legs & LEG_ACK) == 0)
-        return -EPROTO; /* not asked for yet, or answered already */
     if (!can_answer(peer))
         return STALL;
     request->legs = (uint8_t)(request->legs & ~(unsigned)LEG_ACK);
+    request->flags = (uint16_t)(request->flags & ~(unsigned)REQUEST_PUNCH);
     keep_digest(peer, request, &head);
     consume(peer, fixed_bytes);
     fill(peer, request);
     return 0;
 }
 
+/* The reply of a source that has nothing but zeroes there.  Only where we have asked so. */
+static int on_rs_deallocated(struct peer *peer, const struct arrival *arrival)
+{
+    struct packet_block_desc desc;
+    if (arrival->length != sizeof desc || (peer->config.features & FEATURE_THIN_RESYNC) == 0)
+        return -EPROTO;
+    if (!fixed_part(peer, &desc, sizeof desc))
+        return WAIT;
+    struct request *request = find_fetched(peer->engine, be64toh(desc.sector), be32toh(desc.size_bytes));
+    if (request == NULL || (request->flags & REQUEST_PUNCH) == 0)
+        return -EPROTO;
+    if (!can_answer(peer))
+        return STALL;
+    request->legs = (uint8_t)(request->legs & ~(unsigned)LEG_ACK);
+    consume(peer, sizeof desc);
+    resync_fetch_arrived(request);
+    return 0;
+}
+
 static int on_block_request(struct peer *peer, const struct arrival *arrival)
 {
-    bool resync = arrival->command == P_RS_DATA_REQUEST;
+    bool thin = arrival->command == P_RS_THIN_REQ;
+    bool resync = thin || arrival->command == P_RS_DATA_REQUEST;
     struct packet_block_request wanted;
-    if (arrival->length != sizeof wanted)
+    if (arrival->length != sizeof wanted || (thin && (peer->config.features & FEATURE_THIN_RESYNC) == 0))
         return -EPROTO;
     if (!fixed_part(peer, &wanted, sizeof wanted))
         return WAIT;
@@ -252,7 +277,7 @@ static int on_block_request(struct peer *peer, const struct arrival *arrival)
     if ((resync && (peer->accept & CORE_ACCEPT_RESYNC) == 0) || size_bytes > PACKET_BIO_BYTES_MAX ||
         !range_ok(peer->engine, sector, size_bytes))
         return -EPROTO;
-    if (!outbox_has_room(&peer->data_out))
+    if (!outbox_has_room(&peer->data_out) || (resync && !resync_may_serve(peer->engine)))
         return STALL;
     struct request *request = take(peer, resync ? RESYNC_READ : PEER_READ, sector, size_bytes, true);
     if (request == NULL)
@@ -260,6 +285,7 @@ static int on_block_request(struct peer *peer, const struct arrival *arrival)
     request->block_id = wanted.block_id;
     consume(peer, sizeof wanted);
     if (resync) {
+        request->flags = (uint16_t)(request->flags | (thin ? REQUEST_PUNCH : 0u));
         resync_read_begin(request);
     } else {
         peer->engine->counters.application_requests++;
@@ -283,8 +309,9 @@ static int on_csum_request(struct peer *peer, const struct arrival *arrival)
     if ((peer->accept & CORE_ACCEPT_RESYNC) == 0 || size_bytes > PACKET_BIO_BYTES_MAX ||
         !range_ok(peer->engine, sector, size_bytes))
         return -EPROTO;
-    struct request *request =
-        outbox_has_room(&peer->data_out) ? take(peer, RESYNC_READ, sector, size_bytes, true) : NULL;
+    struct request *request = outbox_has_room(&peer->data_out) && resync_may_serve(peer->engine)
+                                  ? take(peer, RESYNC_READ, sector, size_bytes, true)
+                                  : NULL;
     if (request == NULL)
         return STALL;
     request->block_id = wanted.block_id;
@@ -434,8 +461,11 @@ static int on_packet(struct peer *peer, const struct arrival *arrival)
         return on_data_reply(peer, arrival);
     case P_RS_DATA_REPLY:
         return on_rs_data_reply(peer, arrival);
+    case P_RS_DEALLOCATED:
+        return on_rs_deallocated(peer, arrival);
     case P_DATA_REQUEST:
     case P_RS_DATA_REQUEST:
+    case P_RS_THIN_REQ:
         return on_block_request(peer, arrival);
     case P_CSUM_RS_REQUEST:
         return on_csum_request(peer, arrival);

@@ -143,8 +143,18 @@ void peer_send_barrier(struct peer *peer, uint32_t number)
     peer_send(&peer->data_out, P_BARRIER, &barrier, sizeof barrier);
 }
 
-void peer_send_out_of_sync(struct peer *peer, uint64_t sector, uint64_t sectors)
+static void put_range(struct peer *peer, uint16_t command, uint64_t sector, uint64_t sectors)
 {
     struct packet_block_desc desc = {.sector = htobe64(sector), .size_bytes = htobe32((uint32_t)sectors << 9)};
-    peer_send(&peer->data_out, P_OUT_OF_SYNC, &desc, sizeof desc);
+    peer_send(&peer->data_out, command, &desc, sizeof desc);
+}
+
+void peer_send_out_of_sync(struct peer *peer, uint64_t sector, uint64_t sectors)
+{
+    put_range(peer, P_OUT_OF_SYNC, sector, sectors);
+}
+
+void peer_send_deallocated(struct peer *peer, const struct request *request)
+{
+    put_range(peer, P_RS_DEALLOCATED, request->sector, request->sectors);
 }

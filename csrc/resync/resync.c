@@ -14,6 +14,7 @@ void resync_pace_begin(struct core_engine *engine)
     resync->budget_sectors = 0;
     resync->budget_ns = resync->saved_ns = io_now_ns(engine->io);
     engine->counters.resync_sectors = engine->counters.resync_same_sectors = 0;
+    engine->counters.resync_thin_sectors = 0;
 }
 
 void resync_pace_refill(struct core_engine *engine)
@@ -39,7 +40,7 @@ void resync_start(struct core_engine *engine, enum core_resync end)
     resync->active = true;
     resync->target = end != CORE_RESYNC_SOURCE;
     resync->by_checksums = end == CORE_RESYNC_TARGET_BY_CHECKSUMS && engine->peer.config.csums_alg != CORE_DIGEST_NONE;
-    resync->compared_bits = resync->equal_bits = 0;
+    resync->compared_bits = resync->equal_bits = resync->thin_bits = 0;
     resync->finishing = false;
     resync->cursor_bit = 0;
     resync->failed_bits = 0;

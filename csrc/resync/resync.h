@@ -30,9 +30,11 @@ struct resync {
     uint64_t failed_bits; /* the source could not read them: left out of sync */
     uint64_t cleared_this_pass;
     uint64_t compared_bits, equal_bits; /* target, by checksums */
+    uint64_t thin_bits;                 /* target: discarded, for the source has zeroes there */
     uint32_t in_flight;                 /* requests */
     uint32_t in_flight_sectors;
     uint32_t window_sectors;
+    uint32_t serving;             /* source: requests, the waiting ones too */
     uint32_t serving_sectors;     /* source: being read or sent */
     struct request_queue waiting; /* source: asked for, and not yet begun */
     uint32_t rate_kib_s;          /* 0: no limit */
@@ -66,6 +68,7 @@ void resync_fetch_refused(struct core_engine *engine, uint64_t sector, uint32_t 
 void resync_fetch_done(struct request *request); /* its block is read or written */
 void resync_fetch_equal(struct core_engine *engine, uint64_t sector, uint32_t sectors); /* RS_IS_IN_SYNC */
 /* source */
+bool resync_may_serve(const struct core_engine *engine); /* applications' requests need slots, too */
 void resync_read_begin(struct request *request);
 void resync_read_done(struct request *request);
 void resync_source_peer_lost(struct core_engine *engine);

@@ -4,8 +4,12 @@
  *
  * The block keeps its place (RS_READ) from before it is read until its reply stands in the stream: a write that comes
  * meanwhile waits, so whatever follows the reply in the stream is newer than the reply.  No more blocks than ordered
- * are under way at once; the others have no place yet, so they are in nobody's way. */
+ * are under way at once; the others have no place yet, so they are in nobody's way.
+ *
+ * Asked for thinly, a block of nothing but zeroes is not sent: RS_DEALLOCATED stands in the stream where its data would
+ * (8.4 looks at the data, too, not at what is allocated). */
 #include <errno.h>
+#include <string.h>
 
 #include "checksum.h"
 #include "container.h"
@@ -33,9 +37,15 @@ static void begin(struct request *request)
         place_free(&request->place);
 }
 
+bool resync_may_serve(const struct core_engine *engine)
+{
+    return engine->resync.serving < engine->requests.count / 2;
+}
+
 void resync_read_begin(struct request *request)
 {
     struct resync *resync = &request->engine->resync;
+    resync->serving++;
     if (resync->waiting.first != NULL || resync->serving_sectors >= resync->window_sectors)
         request_queue_put(&resync->waiting, request);
     else
@@ -46,6 +56,7 @@ static void over(struct request *request)
 {
     struct resync *resync = &request->engine->resync;
     resync->serving_sectors -= request->sectors;
+    resync->serving--;
     request_end(request);
     while (resync->waiting.first != NULL && resync->serving_sectors < resync->window_sectors)
         begin(request_queue_take(&resync->waiting));
@@ -54,8 +65,10 @@ static void over(struct request *request)
 void resync_source_peer_lost(struct core_engine *engine)
 {
     struct request *request;
-    while ((request = request_queue_take(&engine->resync.waiting)) != NULL)
+    while ((request = request_queue_take(&engine->resync.waiting)) != NULL) {
+        engine->resync.serving--;
         request_end(request);
+    }
 }
 
 /* Has the target what we have?  It has sent the digest of it. */
@@ -64,6 +77,12 @@ static bool is_equal(const struct request *request)
     const struct core_engine *engine = request->engine;
     return checksum_matches(engine->checksums, engine->peer.config.csums_alg, request->buffer, request->sectors << 9,
                             engine_digest_of(request));
+}
+
+static bool is_zero(const struct request *request)
+{
+    const uint8_t *bytes = request->buffer;
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, ((size_t)request->sectors << 9) - 1) == 0;
 }
 
 /* Called twice: when the disk has delivered, and when the reply is sent (REQUEST_ANSWERED). */
@@ -84,6 +103,12 @@ void resync_read_done(struct request *request)
         resync_in_sync(engine, request->sector, request->sectors);
         engine->counters.resync_same_sectors += request->sectors;
         peer_send_ack(&engine->peer, P_RS_IS_IN_SYNC, request);
+        over(request);
+        return;
+    }
+    if ((request->flags & REQUEST_PUNCH) != 0 && is_zero(request)) {
+        engine->counters.resync_thin_sectors += request->sectors;
+        peer_send_deallocated(&engine->peer, request);
         over(request);
         return;
     }

@@ -9,7 +9,11 @@
  *
  * By checksums the block is read first, and its digest goes with the question; the answer may be RS_IS_IN_SYNC then.  A
  * write of the peer that comes between reading and answer does no harm: it was sent either before the source looked, so
- * that the source has compared with it, or after, and then it makes both the same again. */
+ * that the source has compared with it, or after, and then it makes both the same again.
+ *
+ * Thinly (THIN_RESYNC agreed on, rs-discard-granularity set) whole aligned areas of that size are asked for by
+ * RS_THIN_REQ; where the source has only zeroes the answer is RS_DEALLOCATED, and the area is discarded here, or zeroes
+ * are written where the disk can't: what is read afterwards is the same. */
 #include <assert.h>
 #include <errno.h>
 
@@ -36,8 +40,9 @@ static void ask(struct request *request)
         disk_read(request);
     } else {
         request->legs = LEG_ACK;
-        peer_send_block_request(&engine->peer, P_RS_DATA_REQUEST, request->sector, PACKET_ID_SYNCER,
-                                request->sectors << 9);
+        bool thinly = (request->flags & REQUEST_PUNCH) != 0;
+        peer_send_block_request(&engine->peer, thinly ? P_RS_THIN_REQ : P_RS_DATA_REQUEST, request->sector,
+                                PACKET_ID_SYNCER, request->sectors << 9);
     }
 }
 
@@ -68,8 +73,16 @@ static void place_free(struct place *place)
     ask(CONTAINER_OF(place, struct request, place));
 }
 
+/* The size of an area that is asked for thinly; 0: none is. */
+static uint64_t area_bits(const struct core_engine *engine)
+{
+    bool agreed = (engine->peer.config.features & FEATURE_THIN_RESYNC) != 0;
+    return agreed && !engine->resync.by_checksums ? engine->disk.config.rs_discard_sectors / SECTORS_PER_BIT : 0;
+}
+
 static bool fetch(struct core_engine *engine, uint64_t bit, uint64_t bits)
 {
+    uint64_t area = area_bits(engine);
     uint64_t sector = bit * SECTORS_PER_BIT;
     uint64_t sectors = bits * SECTORS_PER_BIT;
     if (sectors > engine->disk.size_sectors - sector)
@@ -79,6 +92,8 @@ static bool fetch(struct core_engine *engine, uint64_t bit, uint64_t bits)
         return false;
     engine->resync.in_flight++;
     engine->resync.in_flight_sectors += request->sectors;
+    if (area > 0 && bit % area == 0 && sectors == area * SECTORS_PER_BIT)
+        request->flags |= REQUEST_PUNCH;
     request->flags |= REQUEST_HAS_PLACE;
     request->place.go = place_free;
     if (ordering_enter(&engine->ordering, &request->place, ORDER_RS_FETCH, sector, sectors))
@@ -93,8 +108,10 @@ static void finished(struct core_engine *engine, int32_t result)
         return;
     resync->active = false;
     resync->finishing = false;
-    int32_t percent = resync->compared_bits > 0 ? (int32_t)(resync->equal_bits * 100 / resync->compared_bits) : -1;
-    facts_simple(engine, CORE_FACT_RESYNC_DONE, percent, bitmap_count(engine->disk.bitmap), resync->equal_bits);
+    bool compared = resync->compared_bits > 0;
+    int32_t percent = compared ? (int32_t)(resync->equal_bits * 100 / resync->compared_bits) : -1;
+    facts_simple(engine, CORE_FACT_RESYNC_DONE, percent, bitmap_count(engine->disk.bitmap),
+                 compared ? resync->equal_bits : resync->thin_bits);
 }
 
 /* At the end of the map: around again while that helps, else done. */
@@ -127,13 +144,32 @@ static uint32_t block_bits(const struct resync *resync)
     return sectors / SECTORS_PER_BIT;
 }
 
+/* How much is asked for at once from this bit on.  Thinly: a whole area, or no more than is left of this one. */
+static uint64_t run_from(const struct core_engine *engine, uint64_t bit)
+{
+    uint64_t most = block_bits(&engine->resync);
+    uint64_t area = area_bits(engine);
+    if (area == 0)
+        return bitmap_run(engine->disk.bitmap, bit, most);
+    uint64_t bits = bitmap_run(engine->disk.bitmap, bit, area - bit % area);
+    return bits == area || bits < most ? bits : most;
+}
+
+/* Half of the slots at most, where single blocks are scattered: applications' requests need them, too. */
+static bool may_ask_more(const struct core_engine *engine)
+{
+    const struct resync *resync = &engine->resync;
+    return resync->in_flight_sectors < resync->window_sectors && resync->in_flight < engine->requests.count / 2 &&
+           outbox_has_room(&engine->peer.data_out);
+}
+
 void resync_target_pump(struct core_engine *engine)
 {
     struct resync *resync = &engine->resync;
     if (resync->finishing)
         return;
     resync_pace_refill(engine);
-    while (resync->in_flight_sectors < resync->window_sectors && outbox_has_room(&engine->peer.data_out)) {
+    while (may_ask_more(engine)) {
         if (resync->rate_kib_s != 0 && resync->budget_sectors <= 0)
             return;
         uint64_t bit = bitmap_next(engine->disk.bitmap, resync->cursor_bit);
@@ -142,7 +178,7 @@ void resync_target_pump(struct core_engine *engine)
                 return;
             continue;
         }
-        uint64_t bits = bitmap_run(engine->disk.bitmap, bit, block_bits(resync));
+        uint64_t bits = run_from(engine, bit);
         if (!fetch(engine, bit, bits))
             return;
         resync->cursor_bit = bit + bits;
@@ -160,7 +196,10 @@ static void write_place_free(struct place *place)
         return;
     }
     request->legs = LEG_LOCAL;
-    disk_write(request);
+    if ((request->flags & REQUEST_PUNCH) != 0)
+        disk_zero(request);
+    else
+        disk_write(request);
 }
 
 void resync_fetch_arrived(struct request *request)
@@ -186,6 +225,10 @@ void resync_fetch_done(struct request *request)
             peer_send_ack(&engine->peer, P_NEG_ACK, request);
     } else {
         resync_in_sync(engine, request->sector, request->sectors);
+        if ((request->flags & REQUEST_PUNCH) != 0) {
+            engine->resync.thin_bits += bits_of(request->sectors);
+            engine->counters.resync_thin_sectors += request->sectors;
+        }
         if (answer)
             peer_send_ack(&engine->peer, P_RS_WRITE_ACK, request);
     }

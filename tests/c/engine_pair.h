@@ -29,6 +29,8 @@
 #define PAIR_MD_BYTES (PAIR_BM_OFFSET + 65536)
 
 static uint32_t pair_integrity_alg; /* enum core_digest */
+static uint32_t pair_features = 11; /* TRIM, THIN_RESYNC, WZEROES */
+static uint32_t pair_rs_discard_sectors;
 
 struct node {
     core_engine *engine;
@@ -110,7 +112,8 @@ static inline void node_attach(struct node *node, uint32_t al_extents)
                              .al_sequence = 1,
                              .flush = 1,
                              .bm_offset_bytes = PAIR_BM_OFFSET,
-                             .bm_bytes = 65536};
+                             .bm_bytes = 65536,
+                             .rs_discard_sectors = pair_rs_discard_sectors};
     check(core_attach(node->engine, ++node->token, &disk) == 0);
     check(node_done(node) == 0);
 }
@@ -138,7 +141,7 @@ static inline void node_join(struct node *node, int data_fd, int meta_fd)
     struct core_peer peer = {.data_fd = data_fd,
                              .meta_fd = meta_fd,
                              .agreed_version = 101,
-                             .features = 9,
+                             .features = pair_features,
                              .ping_int_ms = 10000,
                              .ping_timeout_ms = 2000,
                              .timeout_ms = 6000,

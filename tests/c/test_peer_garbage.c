@@ -11,30 +11,13 @@
 
 #define ROUNDS 3000u
 
-static const uint16_t commands[] = {P_DATA,
-                                    P_DATA_REPLY,
-                                    P_RS_DATA_REPLY,
-                                    P_BARRIER,
-                                    P_BITMAP,
-                                    P_UNPLUG_REMOTE,
-                                    P_DATA_REQUEST,
-                                    P_PING,
-                                    P_PING_ACK,
-                                    P_RECV_ACK,
-                                    P_WRITE_ACK,
-                                    P_RS_WRITE_ACK,
-                                    P_NEG_ACK,
-                                    P_NEG_DREPLY,
-                                    P_BARRIER_ACK,
-                                    P_OUT_OF_SYNC,
-                                    P_RS_CANCEL,
-                                    P_TRIM,
-                                    P_ZEROES,
-                                    P_COMPRESSED_BITMAP,
-                                    P_NEG_RS_DREPLY,
-                                    P_RS_DATA_REQUEST,
-                                    0x0e,
-                                    0x7777};
+static const uint16_t commands[] = {
+    P_DATA,          P_DATA_REPLY,      P_RS_DATA_REPLY, P_BARRIER,        P_BITMAP,
+    P_UNPLUG_REMOTE, P_DATA_REQUEST,    P_PING,          P_PING_ACK,       P_RECV_ACK,
+    P_WRITE_ACK,     P_RS_WRITE_ACK,    P_NEG_ACK,       P_NEG_DREPLY,     P_BARRIER_ACK,
+    P_OUT_OF_SYNC,   P_RS_CANCEL,       P_TRIM,          P_ZEROES,         P_COMPRESSED_BITMAP,
+    P_NEG_RS_DREPLY, P_RS_DATA_REQUEST, P_RS_THIN_REQ,   P_RS_DEALLOCATED, 0x0e,
+    0x7777};
 
 static uint64_t random_number(uint64_t *state)
 {
@@ -107,6 +90,7 @@ int main(void)
 {
     uint64_t state = 20261123;
     struct node node;
+    pair_rs_discard_sectors = 128;
     node_start(&node, CORE_IO_AUTO);
     node_attach(&node, 128);
     for (uint32_t round = 0; round < ROUNDS; round++) {

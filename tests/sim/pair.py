@@ -43,7 +43,7 @@ class Pair:
         tracing: bool = False,
         **more: str,
     ) -> None:
-        """`more` is text for the configuration: `net`."""
+        """`more` is text for the configuration: `net`, `disk`."""
         self.world = World(seed, chance, tracing=tracing)
         self.wire = Wire(self.world)
         self.ledger = Ledger()

@@ -27,6 +27,7 @@ def test_nothing_is_lost_whatever_happens(first: int) -> None:
 def _run(seed: int) -> None:
     chance = Chance(facts_ns=(0, 50_000, 400_000)[seed % 3], short_transfers=seed % 2 == 0)
     options = {"chance": chance, "internal": seed % 5 == 0, "al_extents": 2 + seed % 3}
+    options["disk"] = "rs-discard-granularity 8K;" if seed % 4 == 1 else ""
     try:
         Pair.run(chaos, seed, **options)
     except BaseException as failure:

@@ -253,7 +253,12 @@ _DISK = (
         "which copy a read is served from",
     ),
     _number(
-        "disk", "rs-discard-granularity", 0, (0, 1 << 20), BYTES, "areas of zeroes are discarded on the target; 0: off"
+        "disk",
+        "rs-discard-granularity",
+        0,
+        (0, 1 << 20),
+        BYTES,
+        "areas of zeroes are discarded on the target, not sent; 0: off",
     ),
     _flag("disk", "discard-zeroes-if-aligned", True, "a discard that is not aligned writes zeroes at its ends"),
     Option("disk", "sync-group", Kind.INTEGER, 0, "resources of a lower group resync first", "0.6 pydrbd", 0, 1 << 20),
@@ -360,8 +365,7 @@ PENDING: frozenset[tuple[str, str]] = frozenset(
     for section, names in {
         "global": "dialog-refresh",
         "net": "tcp-cork allow-remote-read skip-sync",
-        "disk": "disk-barrier disk-drain md-flushes resync-after sync-group "
-        "rs-discard-granularity discard-zeroes-if-aligned",
+        "disk": "disk-barrier disk-drain md-flushes resync-after sync-group discard-zeroes-if-aligned",
         "startup": "degr-wfc-timeout outdated-wfc-timeout wait-after-sb become-primary-on incon-degr-cmd",
         "handlers": "quorum-lost",
     }.items()

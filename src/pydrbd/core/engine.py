@@ -93,6 +93,7 @@ class Disk:
     bm_offset_bytes: int = 0
     bm_bytes: int = 0
     timeout_ms: int = 0
+    rs_discard_sectors: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ class Counters:
     application_requests: int = 0
     resync_sectors: int = 0
     resync_same_sectors: int = 0
+    resync_thin_sectors: int = 0
     out_of_sync_bits: int = 0
     upper_pending: int = 0
     lower_pending: int = 0

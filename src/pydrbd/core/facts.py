@@ -129,6 +129,8 @@ class Translator:
             case FactType.BITMAP_RECEIVED:
                 return events.BitmapReceived(fact.a, self.new_uuid())
             case FactType.RESYNC_DONE:
+                if fact.result < 0:
+                    return events.ResyncDone(fact.a, thin_bits=fact.b)
                 return events.ResyncDone(fact.a, fact.b, fact.result)
             case FactType.DISK_FAILED:
                 operation = DiskOperation(fact.b).name.lower()

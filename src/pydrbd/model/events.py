@@ -146,6 +146,8 @@ class ResyncDone:
     """By checksums: so many blocks were equal and not sent,"""
     equal_percent: int = -1
     """that is so much of what was compared; -1: nothing was."""
+    thin_bits: int = 0
+    """So many blocks were zeroes at the source, and were discarded here, not sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from pydrbd.core.engine import Engine
 from pydrbd.model import events
 from pydrbd.model.effects import PersistMetadata
 from pydrbd.model.refusals import Refusal
+from pydrbd.node.backing.discard import rs_discard_sectors
 from pydrbd.node.backing.late import LateCalls
 from pydrbd.node.backing.metadata_move import require_apart
 from pydrbd.node.backing.metadata_place import MetadataPlace
@@ -129,7 +130,8 @@ class Attachment:
         size_sectors = in_use_sectors or found.agreed_sectors or store.max_sectors
         extents = options.al_extents if options.al_updates else 0
         disk = store.engine_disk(size_sectors, extents, flush=options.disk_flushes)
-        await self._engine.attach(replace(disk, timeout_ms=options.disk_timeout_ms))
+        area = rs_discard_sectors(options.rs_discard_granularity_bytes, self._place.disk)
+        await self._engine.attach(replace(disk, timeout_ms=options.disk_timeout_ms, rs_discard_sectors=area))
         return events.Attached(
             ids=found.ids,
             flags=found.flags,

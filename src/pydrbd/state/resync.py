@@ -131,6 +131,8 @@ def on_resync_done(turn: Turn, event: ResyncDone) -> None:
             f"{event.equal_percent} % had equal checksums, eliminated: {event.equal_bits * 4}K",
             "resync-equal-checksums",
         )
+    if event.thin_bits:
+        turn.say(f"{event.thin_bits * 4}K were zeroes: discarded, not sent", "resync-thin")
     turn.settle()
     turn.send_state()
     turn.add(RunHandler("after-resync-target"))

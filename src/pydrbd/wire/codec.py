@@ -48,7 +48,7 @@ class Agreed:
     """What both sides can speak."""
 
     version: int = PROTOCOL_MAX
-    features: int = FEATURE_TRIM | FEATURE_WSAME | FEATURE_WZEROES
+    features: int = FEATURE_TRIM | FEATURE_THIN_RESYNC | FEATURE_WSAME | FEATURE_WZEROES
 
 
 def pack(packet: Packet, agreed: Agreed) -> bytes:  # one line per packet

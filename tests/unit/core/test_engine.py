@@ -134,6 +134,7 @@ def translator() -> Translator:
         (Fact(FactType.FIRST_WRITE), events.FirstWriteHeld(77)),
         (Fact(FactType.BITMAP_RECEIVED, a=4), events.BitmapReceived(4, 77)),
         (Fact(FactType.RESYNC_DONE, result=-1, a=1), events.ResyncDone(1)),
+        (Fact(FactType.RESYNC_DONE, result=-1, b=9), events.ResyncDone(0, thin_bits=9)),
         (Fact(FactType.RESYNC_DONE, result=99, b=70), events.ResyncDone(0, 70, 99)),
         (Fact(FactType.VERIFY_DONE, result=-125, a=3, b=64), events.VerifyDone(3, 64, 125, 5, 77)),
         (Fact(FactType.OUT_OF_SYNC, a=800, b=16), events.OutOfSyncFound(800, 16)),

@@ -78,3 +78,13 @@ def test_how_much_was_equal_is_said(percent: int, said: list[str]) -> None:
         pair.deliver(*pair.deliverable()[0])
     pair.pollux.post(ResyncDone(0, 100, percent))
     assert [each.sentence for each in pair.pollux.said if each.rule == "resync-equal-checksums"] == said
+
+
+def test_how_much_was_discarded_is_said() -> None:
+    pair = make_pair()
+    pair.pollux.command(Invalidate)
+    while not starts(pair.pollux):
+        pair.deliver(*pair.deliverable()[0])
+    pair.pollux.post(ResyncDone(0, thin_bits=16))
+    (said,) = [each.sentence for each in pair.pollux.said if each.rule == "resync-thin"]
+    assert said == "64K were zeroes: discarded, not sent"

@@ -109,6 +109,7 @@ def test_only_what_both_can_do_is_agreed_on_and_used(pair: KernelPair) -> None:
     pair.write(pair.kernel, 67)
     transcript = pair.transcript()
     features = [each.payload[4:8].hex() for each in transcript.sent("castor", Command.CONNECTION_FEATURES)]
-    assert set(features) == {"0000000d"}, "TRIM, WSAME (the tail of SIZES, which says that there is none), WZEROES"
+    expected = "TRIM, THIN_RESYNC, WSAME (the tail of SIZES, which says that there is none), WZEROES"
+    assert set(features) == {"0000000f"}, expected
     names = {each.name for each in transcript.packets}
-    assert not names & {"WSAME", "RS_THIN_REQ", "RS_DEALLOCATED"}
+    assert not names & {"WSAME", "RS_THIN_REQ", "RS_DEALLOCATED"}, "neither asks thinly without being told to"

@@ -125,7 +125,9 @@ clean: ## remove what was built
 # --- C test programs ---
 
 run-c: $(addprefix $(OUT)/,$(C_TESTS))
-	@for program in $^; do echo "$$program"; timeout 120 $(RUN_$(KIND)) $$program || exit 1; done
+	@failed=; for program in $^; do echo "$$program"; \
+	    timeout 120 $(RUN_$(KIND)) $$program || failed="$$failed $$program"; done; \
+	    [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 run-fuzz: $(addprefix $(OUT)/,$(FUZZERS))
 	@for program in $^; do name=$${program##*/fuzz_}; echo "$$program"; \

@@ -17,8 +17,7 @@ static struct io_calls calls;
 static const struct io_calls *below;
 static struct io_queue held;
 static atomic_bool holding, broken;
-static core_engine *left_behind;
-static core_engine *left_behind;
+static core_engine *left_behind; /* for the leak checker */
 
 static void queue(struct io *io, struct io_op *op)
 {
@@ -233,31 +232,53 @@ static void a_disk_is_given_up_by_an_order_too(void)
     stop_pair(&primary, &secondary, fd);
 }
 
-static void a_peers_write_is_refused_in_time(void)
+/* `writer_has_disk` as the secondary knows it: without one, a write is marked and waits for the activity log. */
+static int start_refusing_pair(struct node *primary, struct node *secondary, uint32_t writer_has_disk)
 {
-    struct node primary, secondary;
-    start_held(&secondary);
-    check(attach(&secondary) == 0);
-    node_start(&primary, CORE_IO_THREADS);
-    node_attach(&primary, 128);
-    nodes_join(&primary, &secondary);
-    check(core_replicate(secondary.engine, CORE_REPLICATE_PEER, 3) == 0); /* its writer has a disk */
-    check(core_replicate(primary.engine, CORE_REPLICATE_PEER, 3) == 0);
-    check(core_export_open(primary.engine, ++primary.token, "r0", 0) == 0);
-    check(node_done(&primary) == 0);
-    int fd = nbd_connect(&primary);
-    holding = true;
-    write_block(fd, 0, 5);
-    node_await(&primary, CORE_FACT_PEER_DISK_FAILED, 0);
-    check(node_await(&secondary, CORE_FACT_DISK_FAILED, 0).b == CORE_DISK_TIMEOUT);
-    check(core_replicate(primary.engine, CORE_REPLICATE_NONE, 3) == 0);
-    check(core_release(primary.engine, ++primary.token) == 0);
+    start_held(secondary);
+    check(attach(secondary) == 0);
+    node_start(primary, CORE_IO_THREADS);
+    node_attach(primary, 128);
+    nodes_join(primary, secondary);
+    check(core_replicate(secondary->engine, writer_has_disk, 3) == 0);
+    node_accept(secondary, CORE_ACCEPT_WRITES); /* behind it: the engine knows both before the first write comes */
+    check(core_replicate(primary->engine, CORE_REPLICATE_PEER, 3) == 0);
+    check(core_export_open(primary->engine, ++primary->token, "r0", 0) == 0);
+    check(node_done(primary) == 0);
+    return nbd_connect(primary);
+}
+
+static void stop_refusing_pair(struct node *primary, struct node *secondary, int fd)
+{
+    node_await(primary, CORE_FACT_PEER_DISK_FAILED, 0);
+    check(core_replicate(primary->engine, CORE_REPLICATE_NONE, 3) == 0);
+    check(core_release(primary->engine, ++primary->token) == 0);
     check(nbd_reply(fd) == 0);
     holding = false;
     usleep(50000);
-    close(fd);
-    node_stop(&primary);
-    node_stop(&secondary);
+    stop_pair(primary, secondary, fd);
+}
+
+static void a_peers_write_is_refused_in_time(void)
+{
+    struct node primary, secondary;
+    int fd = start_refusing_pair(&primary, &secondary, CORE_REPLICATE_PEER);
+    holding = true;
+    write_block(fd, 0, 5);
+    check(node_await(&secondary, CORE_FACT_DISK_FAILED, 0).b == CORE_DISK_TIMEOUT);
+    stop_refusing_pair(&primary, &secondary, fd);
+}
+
+static void a_peers_write_that_waits_for_the_activity_log_is_refused_when_the_disk_goes(void)
+{
+    struct node primary, secondary;
+    int fd = start_refusing_pair(&primary, &secondary, CORE_REPLICATE_NONE);
+    holding = true;
+    write_block(fd, 0, 6);
+    check(node_await(&secondary, CORE_FACT_DISK_FAILED, 0).b == CORE_DISK_TIMEOUT);
+    check(core_detach(secondary.engine, ++secondary.token) == 0);
+    check(node_done(&secondary) == 0);
+    stop_refusing_pair(&primary, &secondary, fd);
 }
 
 static void an_engine_that_dies_says_so(void)
@@ -271,7 +292,6 @@ static void an_engine_that_dies_says_so(void)
     close(node.data_fd);
     close(node.md_fd);
     left_behind = node.engine;
-    left_behind = node.engine;
     core_engine_free(node.engine); /* but for its memory, which the kernel may have */
 }
 
@@ -283,6 +303,7 @@ int main(void)
     an_order_that_waits_for_the_disk_fails();
     a_disk_is_given_up_by_an_order_too();
     a_peers_write_is_refused_in_time();
+    a_peers_write_that_waits_for_the_activity_log_is_refused_when_the_disk_goes();
     an_engine_that_dies_says_so();
     return 0;
 }

@@ -195,8 +195,8 @@ class Node:
                 self.timers.pop(name, None)
             case effects.SetSize() | effects.ResizeExport():
                 self._perform_resize(effect)
-            case effects.FlushDisk() | effects.KeepDisk() | effects.RunHandler():  # a test says how handlers end
-                pass
+            case effects.FlushDisk() | effects.KeepDisk() | effects.SetResyncing() | effects.RunHandler():
+                pass  # a test says how handlers end
             case effects.DetachDisk():
                 self.attached = False
                 self.disk.hot.clear()

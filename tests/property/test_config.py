@@ -93,7 +93,18 @@ def meta_disks(draw: st.DrawFn, unique: str) -> MetaDisk:
 
 
 @st.composite
-def volumes(draw: st.DrawFn, index: int, numbers: list[int], disk: DiskOptions) -> tuple[Volume, ...]:
+def disks(draw: st.DrawFn, base: DiskOptions, first: str | None, *, unset: bool = True) -> DiskOptions:
+    """Disk options; the first resource comes before all others, so that there is an order of resyncs."""
+    disk: DiskOptions = draw(options("disk", base, unset=unset))
+    if first is None:
+        return replace(disk, resync_after=None, sync_group=0)
+    return replace(disk, resync_after=first if disk.resync_after else None)
+
+
+@st.composite
+def volumes(
+    draw: st.DrawFn, index: int, numbers: list[int], disk: DiskOptions, first: str | None
+) -> tuple[Volume, ...]:
     return tuple(
         Volume(
             number,
@@ -101,21 +112,21 @@ def volumes(draw: st.DrawFn, index: int, numbers: list[int], disk: DiskOptions) 
             minor=draw(st.none() | st.just(index * 100 + at)),
             disk=path_from([*draw(PATHS), f"{index}.{number}"]),
             meta_disk=draw(meta_disks(f"{index}.{number}")),
-            options=draw(st.just(disk) | options("disk", disk, unset=False)),
+            options=draw(st.just(disk) | disks(disk, first, unset=False)),
         )
         for at, number in enumerate(numbers)
     )
 
 
 @st.composite
-def resources(draw: st.DrawFn, name: str, index: int) -> Resource:
-    disk = draw(options("disk", DiskOptions()))
+def resources(draw: st.DrawFn, name: str, index: int, before: str | None) -> Resource:
+    disk = draw(disks(DiskOptions(), before))
     numbers = sorted(draw(st.sets(st.integers(0, 65535), min_size=1, max_size=3)))
     first, second = draw(st.lists(NAMES, min_size=2, max_size=2, unique=True))
     addresses = ("10.0.0.1", "10.0.0.2") if draw(st.booleans()) else ("fd00::1", "fe80::2")
     ids = draw(st.sampled_from([(None, None), (0, 1), (31, 0)]))
     hosts = [
-        Host(host, address, 7000 + index, draw(volumes(index, numbers, disk)), node_id)
+        Host(host, address, 7000 + index, draw(volumes(index, numbers, disk, before)), node_id)
         for host, address, node_id in zip((first, second), addresses, ids, strict=True)
     ]
     return Resource(
@@ -136,7 +147,7 @@ def resources(draw: st.DrawFn, name: str, index: int) -> Resource:
 @st.composite
 def configurations(draw: st.DrawFn) -> Configuration:
     names = draw(st.lists(NAMES, min_size=1, max_size=2, unique=True))
-    found = tuple(draw(resources(name, index)) for index, name in enumerate(names))
+    found = tuple(draw(resources(name, index, names[0] if index else None)) for index, name in enumerate(names))
     return Configuration(found, draw(options("global", GlobalOptions())))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from pydrbd.config.assignments import Assignments
-from pydrbd.config.description import Host, MetaDiskKind, Resource
+from pydrbd.config.description import Dependency, Host, MetaDiskKind, Resource, dependency
 from pydrbd.config.errors import ConfigError, Place, did_you_mean, listed, shown
 from pydrbd.config.hosts import HostDraft
 from pydrbd.config.layout import Dialect
@@ -126,6 +128,98 @@ class Claims:
             return
         user = f"twice in {owner}" if first == owner else f"by {first} and by {owner}"
         raise ConfigError(place, f"{kind} {name} is used {user} on host {host}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rank:
+    """A volume of a host in the order of resyncs; `place` is where its `resync-after` stands."""
+
+    resource: str
+    volume: int
+    after: str | None
+    group: int
+    place: Place
+
+    def precedes(self, other: _Rank, named: Dependency | None) -> bool:
+        """Whether our resync comes before that of `other`, whose `resync-after` is `named`."""
+        by_name = named is not None and named.resource == self.resource and named.volume in {None, self.volume}
+        return by_name or self.group < other.group
+
+
+class Order:
+    """Who resyncs after whom on each host (`resync-after`, `sync-group`)."""
+
+    def __init__(self) -> None:
+        self._ranks: dict[str, list[_Rank]] = {}
+
+    def take(
+        self, resource: str, host: Host, scopes: Sequence[Mapping[int, VolumeDraft]], options: Assignments
+    ) -> None:
+        """Remember the volumes of a resource on a host; `scopes` are theirs, the narrower first."""
+        for volume in host.volumes:
+            given = [scope[volume.number].options for scope in scopes if volume.number in scope] + [options]
+            places = [found for each in given if (found := each.place("disk", "resync-after"))]
+            disk = volume.options
+            rank = _Rank(resource, volume.number, disk.resync_after, disk.sync_group, [*places, Place()][0])
+            self._ranks.setdefault(host.name, []).append(rank)
+
+    def check(self, resources: Mapping[str, Resource]) -> None:
+        """Raise `ConfigError` for a resource that is not there, and for one that would wait for itself."""
+        for ranks in self._ranks.values():
+            after = {rank: _named(rank, resources) for rank in ranks}
+            earlier = {
+                rank: [other for other in ranks if other is not rank and other.precedes(rank, after[rank])]
+                for rank in ranks
+            }
+            for rank in ranks:
+                if rank.after is not None:
+                    _check_way(rank, after[rank], earlier)
+
+
+def _named(rank: _Rank, resources: Mapping[str, Resource]) -> Dependency | None:
+    """Return what `resync-after` names; `ConfigError` if that does not exist."""
+    try:
+        named = dependency(rank.after)
+    except ValueError:
+        sentence = f"resync-after {shown(rank.after or '')} is not RESOURCE or RESOURCE/VOLUME"
+        raise ConfigError(rank.place, sentence) from None
+    if named is None:
+        return None
+    if named.resource not in resources:
+        names = list(resources)
+        there = f"there {'is' if len(names) == 1 else 'are'} {listed(names)}"
+        sentence = f"resync-after: no resource {shown(named.resource)} is configured; {there}"
+        raise ConfigError(rank.place, sentence, did_you_mean(named.resource, names))
+    if named.volume is not None and named.volume not in resources[named.resource].volume_numbers:
+        raise ConfigError(rank.place, f"resync-after: resource {named.resource} has no volume {named.volume}")
+    return named
+
+
+def _check_way(rank: _Rank, named: Dependency | None, earlier: Mapping[_Rank, list[_Rank]]) -> None:
+    """Raise `ConfigError` if the way from a volume over the one that it names leads back to it."""
+    if rank.precedes(rank, named):
+        raise ConfigError(rank.place, f"resync-after: {_title(rank, earlier)} would wait for its own resync")
+    first = [other for other in earlier[rank] if named is not None and other.resource == named.resource]
+    ways: list[tuple[_Rank, ...]] = [(rank, other) for other in first]
+    seen = set(first)
+    while ways:
+        way = ways.pop(0)
+        for other in earlier[way[-1]]:
+            if other is rank:
+                names = [_title(each, earlier) for each in (*way, rank)]
+                steps = listed(f"{name} waits for {next_one}" for name, next_one in pairwise(names))
+                groups = len({each.group for each in way}) > 1
+                hint = "a resource of a higher sync-group waits for all those of lower ones" if groups else ""
+                raise ConfigError(rank.place, f"resync-after makes a cycle: {steps}", hint)
+            if other not in seen:
+                seen.add(other)
+                ways.append((*way, other))
+
+
+def _title(rank: _Rank, ranks: Mapping[_Rank, list[_Rank]]) -> str:
+    """Return the resource's name, with the volume if it has more than one."""
+    several = sum(other.resource == rank.resource for other in ranks) > 1
+    return f"{rank.resource}/{rank.volume}" if several else rank.resource
 
 
 def _place(draft: HostDraft, name: str) -> Place:

@@ -86,6 +86,27 @@ class DiskOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Dependency:
+    """What `resync-after` names; `volume` None: all volumes of the resource."""
+
+    resource: str
+    volume: int | None = None
+
+
+def dependency(text: str | None) -> Dependency | None:
+    """Return what a `resync-after` of the form ``RESOURCE`` or ``RESOURCE/VOLUME`` names; None for none.
+
+    Raise `ValueError` if there is no number behind the slash.
+    """
+    if text is None:
+        return None
+    resource, slash, volume = text.partition("/")
+    if slash and not (volume.isascii() and volume.isdecimal()):
+        raise ValueError(f"{volume!r} is no number of a volume")
+    return Dependency(resource, int(volume) if slash else None)
+
+
+@dataclass(frozen=True, slots=True)
 class StartupOptions:
     """How long a booting node waits for its peer: section `startup`, and 0.6's keys of the same purpose."""
 

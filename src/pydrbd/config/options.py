@@ -365,7 +365,7 @@ PENDING: frozenset[tuple[str, str]] = frozenset(
     for section, names in {
         "global": "dialog-refresh",
         "net": "tcp-cork allow-remote-read skip-sync",
-        "disk": "disk-barrier disk-drain md-flushes resync-after sync-group discard-zeroes-if-aligned",
+        "disk": "disk-barrier disk-drain md-flushes discard-zeroes-if-aligned",
         "startup": "degr-wfc-timeout outdated-wfc-timeout wait-after-sb become-primary-on incon-degr-cmd",
         "handlers": "quorum-lost",
     }.items()

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from pydrbd.config.assignments import Assignments, known_key, misplaced, read_section
-from pydrbd.config.checks import Claims, check_options, check_pair
+from pydrbd.config.checks import Claims, Order, check_options, check_pair
 from pydrbd.config.description import (
     Configuration,
     DiskOptions,
@@ -36,7 +36,7 @@ def read_configuration(root: Section, dialect: Dialect, file: str) -> Configurat
     common = Assignments()
     for section in _at_most_one(root, "common"):
         _read_body(section, dialect, _Draft("section common", section.place, common))
-    claims = Claims()
+    claims, order = Claims(), Order()
     resources: dict[str, Resource] = {}
     for section in root.sections:
         if section.keyword.text == "resource":
@@ -44,9 +44,10 @@ def read_configuration(root: Section, dialect: Dialect, file: str) -> Configurat
             if name in resources:
                 hint = f"the first is at {resources[name].place}"
                 raise ConfigError(section.place, f"resource {name} is given twice", hint)
-            resources[name] = _read_resource(section, common, dialect, claims)
+            resources[name] = _read_resource(section, common, dialect, claims, order)
     if not resources:
         raise ConfigError(Place(file), "no resource is configured")
+    order.check(resources)
     return Configuration(tuple(resources.values()), options.applied("global", GlobalOptions()), Place(file))
 
 
@@ -82,7 +83,7 @@ class _Draft:
     hosts: list[HostDraft] = field(default_factory=list)
 
 
-def _read_resource(section: Section, common: Assignments, dialect: Dialect, claims: Claims) -> Resource:
+def _read_resource(section: Section, common: Assignments, dialect: Dialect, claims: Claims, order: Order) -> Resource:
     name = _name(section)
     draft = _Draft(f"resource {name}", section.place, Assignments())
     _read_body(section, dialect, draft)
@@ -107,6 +108,7 @@ def _read_resource(section: Section, common: Assignments, dialect: Dialect, clai
     check_options(resource, options, dialect)
     for host, host_draft in zip(hosts, draft.hosts, strict=True):
         claims.take(host, host_draft, draft.volumes, draft.title)
+        order.take(name, host, [host_draft.volumes, draft.volumes], options)
     return resource
 
 

@@ -112,6 +112,13 @@ class SetAccept:
 
 
 @dataclass(frozen=True, slots=True)
+class SetResyncing:
+    """Let the other resources of this node know whether we resync, so that who comes after us waits."""
+
+    resyncing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StartListening:
     """Listen and connect, until both sockets stand (then `SocketsReady`) or `StopListening`."""
 
@@ -275,6 +282,7 @@ Effect = (
     | SetReads
     | SetGate
     | SetAccept
+    | SetResyncing
     | StartListening
     | StopListening
     | AdoptSockets

@@ -89,6 +89,13 @@ class HandlerEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class OthersResync:
+    """These resources of this node resync, or rest in one, and are to be done before ours (`resync-after`)."""
+
+    waits_for: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MetadataFailed:
     """The superblock or the bitmap could not be written; `reason` is one sentence."""
 
@@ -110,6 +117,8 @@ class PacketReceived:
     new_uuid: int = 0
     backing_sectors: int = 0
     """With SIZES on an established link: the room on our backing disk now; 0: not looked at."""
+    waits_for: tuple[str, ...] | None = None
+    """With what may begin a resync: as `OthersResync`, at this moment; None: not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,8 @@ class BitmapReceived:
 
     bits_set: int
     new_uuid: int = 0
+    waits_for: tuple[str, ...] | None = None
+    """As `OthersResync`, at this moment; None: not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +341,7 @@ Event = (
     | ClientsChanged
     | TimerFired
     | HandlerEnded
+    | OthersResync
     | MetadataFailed
     | PacketReceived
     | PeerLost

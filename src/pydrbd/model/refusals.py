@@ -40,6 +40,11 @@ class Refusal(Enum):
     RESIZE_SHRINKS = (10, "Implicit device shrinking not allowed.")
     RESIZE_PEER_SPACE = (10, "The peer's disk may have no room: connect it, or say --assume-peer-has-space")
     PAUSE_ALREADY_CLEAR = (10, "Sync-pause flag is already cleared")
+    PAUSE_BY_ORDER = (
+        10,
+        "Sync-pause flag is already cleared. Note: Resync pause caused by a local resync-after dependency.",
+    )
+    PAUSE_BY_PEER = (10, "Sync-pause flag is already cleared. Note: Resync pause caused by the peer node.")
 
     @property
     def exit_code(self) -> int:

@@ -41,12 +41,12 @@ from pydrbd.node.handlers import Handlers
 from pydrbd.node.kernel import memory
 from pydrbd.node.kernel.kernel_device import KernelDevice, Server
 from pydrbd.node.kernel.take_over import take_over
-from pydrbd.node.link.connector import Endpoint, Terms
 from pydrbd.node.link.peer_link import INTERNAL_TOKEN, PeerLink
 from pydrbd.node.performer import Performer
 from pydrbd.node.process import EXIT_INVALID, Readiness, StartError
+from pydrbd.node.resync_order import ResyncOrder
 from pydrbd.node.resync_pacer import ResyncPacer, limits_of
-from pydrbd.node.rules import fresh_state, wire_protocol
+from pydrbd.node.rules import fresh_state, terms, wire_protocol
 from pydrbd.state.disk import in_use
 from pydrbd.state.machine import step
 
@@ -90,6 +90,7 @@ class Daemon:
         self._translator = Translator(self._link.decode, new_uuid, self._bits_set)
         self._performer = Performer(fresh_state(view), step, self._doers(), self._prepare)
         self._pacer = ResyncPacer(limits_of(view), self._engine.counters, self._engine.resync_rate, self._is_resyncing)
+        self._order = ResyncOrder(view, places.run, self._performer)
         self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
         self._verbs = Verbs(view.resource.name, self._performer, self._status, self._device, self._leave)
         self._verbs.take("attach", self._on_attach)
@@ -143,6 +144,8 @@ class Daemon:
         await self._settle(attached, performing)
         if not self._performer.state.has_disk:
             raise StartError(f"{self._view.resource.name}: {self._last_error or 'the disk was refused'}", EXIT_INVALID)
+        # Before the first resync: who comes after us has to see it, and it has to see who comes before.
+        self._open_order()
         await self._settle(events.Connect(INTERNAL_TOKEN), performing)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
@@ -152,6 +155,12 @@ class Daemon:
             raise StartError(f"{self._view.resource.name}: {error.strerror}") from error
         log.info("up, with %s, pid %d", self._engine.io_name, os.getpid())
         await self._take_over(performing)
+
+    def _open_order(self) -> None:
+        try:
+            self._order.open()
+        except OSError as error:
+            raise StartError(f"{self._view.resource.name}: {error.strerror}") from error
 
     async def _wait_for_disk(self) -> None:
         """Wait for a backing disk that comes late, as long as PYDRBD_DISK_WAIT_S says: at boot, a minute."""
@@ -191,6 +200,7 @@ class Daemon:
         self._disk.close()
         self._removal.close()
         await self._admin.close()
+        self._order.close()
 
     def _on_signal(self, number: int) -> None:
         """Go down in order. A Primary that is held open stays: taking its device away is not ours to decide, once."""
@@ -232,7 +242,8 @@ class Daemon:
         self._exit.set()
 
     async def _prepare(self, event: events.Event) -> events.Event:
-        """Look how large the disk is before the rules hear that the device may grow."""
+        """Look how large the disk is before the rules hear that the device may grow, and who resyncs before we do."""
+        event = self._order.completed(event)
         match event:
             case events.Resize() | events.SocketsReady():
                 return replace(event, backing_sectors=await self._disk.look_again())
@@ -363,6 +374,7 @@ class Daemon:
         return {
             effects.StartTimer: _soon(self._start_timer),
             effects.StopTimer: _soon(self._stop_timer),
+            effects.SetResyncing: _soon(lambda effect: self._order.publish(resyncing=effect.resyncing)),
             effects.RunHandler: _soon(lambda effect: self._handlers.start(effect.name)),
             effects.Say: _soon(self._say),
             effects.Answer: self._verbs_answer,
@@ -447,22 +459,6 @@ class Daemon:
     def _on_timer(self, name: str) -> None:
         self._timers.pop(name, None)
         self._post(events.TimerFired(name, self._bits_set(), self._engine.counters().unstable))
-
-
-def terms(view: ResourceView) -> Terms:
-    """Return where the two nodes of a resource find each other."""
-    net = view.resource.net
-    return Terms(
-        local=Endpoint(view.local.address, view.local.port),
-        peer=Endpoint(view.peer.address, view.peer.port),
-        connect_int_s=net.connect_int_ms / 1000,
-        ping_timeout_s=net.ping_timeout_ms / 1000,
-        socket_check_timeout_s=net.socket_check_timeout_ms / 1000,
-        sndbuf_bytes=net.sndbuf_size_bytes,
-        rcvbuf_bytes=net.rcvbuf_size_bytes,
-        cram_hmac_alg=net.cram_hmac_alg,
-        shared_secret=net.shared_secret or "",
-    )
 
 
 def _engine_options(*, may_have_device: bool) -> Options:

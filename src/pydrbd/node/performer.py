@@ -47,6 +47,7 @@ _OVERTAKEN = (
     effects.SetReads,
     effects.SetGate,
     effects.SetAccept,
+    effects.SetResyncing,
     effects.StartListening,
     effects.StopListening,
 )

@@ -1,4 +1,4 @@
-"""What the rules and the engine need of the configuration, in their own words."""
+"""What the rules, the link and the engine need of the configuration, in their own words."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pydrbd.model.policies import (
     RrConflict,
     WireProtocol,
 )
+from pydrbd.node.link.connector import Endpoint, Terms
 from pydrbd.state.node_state import NodeState, Options
 
 SECTOR_BYTES = 512
@@ -24,6 +25,22 @@ SECTOR_BYTES = 512
 def wire_protocol(view: ResourceView) -> WireProtocol:
     """Return A, B or C."""
     return WireProtocol[view.resource.protocol]
+
+
+def terms(view: ResourceView) -> Terms:
+    """Return where the two nodes of a resource find each other."""
+    net = view.resource.net
+    return Terms(
+        local=Endpoint(view.local.address, view.local.port),
+        peer=Endpoint(view.peer.address, view.peer.port),
+        connect_int_s=net.connect_int_ms / 1000,
+        ping_timeout_s=net.ping_timeout_ms / 1000,
+        socket_check_timeout_s=net.socket_check_timeout_ms / 1000,
+        sndbuf_bytes=net.sndbuf_size_bytes,
+        rcvbuf_bytes=net.rcvbuf_size_bytes,
+        cram_hmac_alg=net.cram_hmac_alg,
+        shared_secret=net.shared_secret or "",
+    )
 
 
 def configured(handlers: Handlers) -> frozenset[str]:

@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from pydrbd.model.effects import Effect, Gate, Reads, Replication, SetAccept, SetGate, SetReads, SetReplication
+from pydrbd.model.effects import (
+    Effect,
+    Gate,
+    Reads,
+    Replication,
+    SetAccept,
+    SetGate,
+    SetReads,
+    SetReplication,
+    SetResyncing,
+)
 from pydrbd.model.policies import OnNoData, ReadBalancing
 from pydrbd.model.states import DiskState, ReplicationState, Role
 from pydrbd.state.generations import needs_new_generation
@@ -171,14 +181,36 @@ def wanted_gate(state: NodeState) -> Gate:
     return Gate.FIRST_WRITE if announced_only or needs_new_generation(state) else Gate.OPEN
 
 
+def is_resyncing(state: NodeState) -> bool:
+    """Whether resources that come after us have to wait (8.4 `_drbd_may_sync_now`).
+
+    So it is during a resync or a verify, also while it rests, and as long as a person wants a resync to rest. What the
+    order of resyncs itself holds back does not count while it has nothing to copy: whoever waits for us waits for that
+    one, too; and two nodes whose configurations contradict each other would keep each other waiting for ever.
+    """
+    busy = state.replication in SOURCE_STATES | TARGET_STATES | VERIFY_STATES
+    return busy or state.user_paused or state.peer_paused
+
+
 def wanted(state: NodeState) -> Settings:
     """Return what should be in force."""
-    return Settings(wanted_replication(state), wanted_reads(state), wanted_accept(state), wanted_gate(state))
+    return Settings(
+        wanted_replication(state),
+        wanted_reads(state),
+        wanted_accept(state),
+        wanted_gate(state),
+        is_resyncing(state),
+    )
 
 
 def differences(now: Settings, wanted_now: Settings) -> list[Effect]:
-    """Return the orders that lead from one to the other: a gate closes before and opens after everything else."""
+    """Return the orders that lead from one to the other: a gate closes before and opens after everything else.
+
+    Others hear that we resync before we do, and that we do not any more when that is so.
+    """
     orders: list[Effect] = []
+    if wanted_now.resyncing and not now.resyncing:
+        orders.append(SetResyncing(resyncing=True))
     gate_differs = now.gate is not wanted_now.gate
     if gate_differs and wanted_now.gate is not Gate.OPEN:
         orders.append(SetGate(wanted_now.gate))
@@ -190,6 +222,8 @@ def differences(now: Settings, wanted_now: Settings) -> list[Effect]:
         orders.append(SetAccept(wanted_now.accept))
     if gate_differs and wanted_now.gate is Gate.OPEN:
         orders.append(SetGate(Gate.OPEN))
+    if now.resyncing and not wanted_now.resyncing:
+        orders.append(SetResyncing(resyncing=False))
     return orders
 
 
@@ -200,4 +234,5 @@ def all_orders(wanted_now: Settings) -> list[Effect]:
         SetReads(wanted_now.reads),
         SetAccept(wanted_now.accept),
         SetGate(wanted_now.gate),
+        SetResyncing(wanted_now.resyncing),
     ]

@@ -22,7 +22,7 @@ from pydrbd.model.packets import (
     Uuids,
 )
 from pydrbd.state import peer_state, resync
-from pydrbd.state.changes import remote_requests, replies, requests, resize
+from pydrbd.state.changes import remote_requests, replies, requests, resize, resync_order
 from pydrbd.state.handshake import exchange
 from pydrbd.state.turn import DEBUG, Turn
 
@@ -38,6 +38,8 @@ def on_packet(turn: Turn, event: PacketReceived) -> None:
     if turn.state.link is None or turn.state.dropping:
         turn.say(f"Ignored {type(packet).__name__} on a closed connection", "late-packet", DEBUG)
         return
+    if not isinstance(packet, SyncUuid):
+        resync_order.look(turn, event.waits_for)
     match packet:
         case Protocol():
             exchange.on_protocol(turn, packet)
@@ -70,7 +72,7 @@ def on_packet(turn: Turn, event: PacketReceived) -> None:
 
 
 def _on_sync_uuid(turn: Turn, packet: SyncUuid, event: PacketReceived) -> None:
-    """Begin as target.
+    """Begin as target; at once at rest, if another resource comes first, which the source then has to know.
 
     After `invalidate` the source's SYNC_UUID may overtake its consent, which comes on the other socket.
     """
@@ -78,4 +80,7 @@ def _on_sync_uuid(turn: Turn, packet: SyncUuid, event: PacketReceived) -> None:
     if pending is not None and isinstance(pending.command, Invalidate) and not pending.command.peer:
         requests.take(turn)
         replies.grant(turn, pending, event.new_uuid)
+    has_changed = resync_order.note(turn, event.waits_for)
     resync.on_sync_uuid(turn, packet, event.bits_set)
+    if has_changed and turn.state.established:
+        turn.send_state()

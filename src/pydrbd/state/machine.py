@@ -33,6 +33,7 @@ from pydrbd.model.events import (
     Invalidate,
     MetadataFailed,
     NewCurrentUuid,
+    OthersResync,
     Outdate,
     OutOfSyncFound,
     PacketReceived,
@@ -50,7 +51,7 @@ from pydrbd.model.events import (
 )
 from pydrbd.model.states import ReplicationState
 from pydrbd.state import connections, disk, first_write, incoming, invalidate, peer_loss, peer_state, resync, roles
-from pydrbd.state.changes import new_current_uuid, online_verify, requests, resize
+from pydrbd.state.changes import new_current_uuid, online_verify, requests, resize, resync_order
 from pydrbd.state.faults import congestion, notices, suspension, verdict
 from pydrbd.state.handshake import exchange
 from pydrbd.state.node_state import Command, NodeState
@@ -99,6 +100,8 @@ def _dispatch(turn: Turn, event: Event) -> None:  # one line per event
             _on_timer(turn, event)
         case HandlerEnded():
             verdict.on_handler_ended(turn, event)
+        case OthersResync(waits_for=waits_for):
+            resync_order.look(turn, waits_for)
         case MetadataFailed():
             disk.on_metadata_failed(turn, event)
         case PacketReceived():
@@ -109,6 +112,7 @@ def _dispatch(turn: Turn, event: Event) -> None:  # one line per event
             first_write.on_first_write_held(turn, event)
         case BitmapReceived():
             if turn.state.established:
+                resync_order.look(turn, event.waits_for)
                 resync.on_bitmap_received(turn, event)
         case ResyncDone():
             resync.on_resync_done(turn, event)

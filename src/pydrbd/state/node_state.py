@@ -187,6 +187,8 @@ class Settings:
     reads: Reads = Reads.NONE
     accept: int = 0
     gate: Gate = Gate.OPEN
+    resyncing: bool = False
+    """What the other resources of this node are told of us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,11 @@ class NodeState:
     link: Link | None = None
     user_paused: bool = False
     peer_paused: bool = False
+    """The peer's user wants the resync to rest."""
+    waits_for: tuple[str, ...] = ()
+    """Resources of this node whose resync comes before ours (`resync-after`), and is not over (8.4's aftr_isp)."""
+    peer_waits: bool = False
+    """It is the other way round on the peer: one of its resources comes first."""
     end_tries: int = 0
     """How often we have looked whether the last acknowledgements of a finished resync are in."""
     end_bits: int = 0
@@ -288,5 +295,10 @@ class NodeState:
 
     @property
     def paused(self) -> bool:
-        """Whether either side wants the resync to pause."""
-        return self.user_paused or self.peer_paused
+        """Whether either side wants the resync to pause, by a person's word or by the order of resyncs."""
+        return self.user_paused or self.paused_by_peer or bool(self.waits_for)
+
+    @property
+    def paused_by_peer(self) -> bool:
+        """Whether the peer wants it (8.4's peer_isp, which does not say why)."""
+        return self.peer_paused or self.peer_waits

@@ -65,6 +65,7 @@ def on_peer_lost(turn: Turn, event: PeerLost) -> None:
         peer_role=Role.UNKNOWN,
         peer_disk=_peer_disk_after(state.peer_disk),
         peer_paused=False,
+        peer_waits=False,
         end_tries=0,
         before_target_runs=False,
         target_of_growth=False,

@@ -33,7 +33,7 @@ def on_state(turn: Turn, packet: State, bits_set: int, new_uuid: int) -> None:
     if packet.role is Role.PRIMARY and state.role is Role.PRIMARY:
         turn.refuse_link("Both nodes are Primary: multiple primaries are not allowed", "two-primaries")
         return
-    turn.change(peer_paused=packet.user_paused or packet.after_paused)
+    turn.change(peer_paused=packet.user_paused, peer_waits=packet.after_paused)
     if state.disk is DiskState.NEGOTIATING:
         negotiation.on_state(turn, packet)
         return
@@ -79,6 +79,9 @@ def _peer_declines(state: NodeState, packet: State) -> bool:
     waiting = state.replication in {ReplicationState.WF_BITMAP_S, ReplicationState.WF_BITMAP_T}
     said_so = packet.replication is ReplicationState.ESTABLISHED and packet.peer_role is state.role
     good = packet.disk is packet.peer_disk is DiskState.UP_TO_DATE
+    if (packet.user_paused, packet.after_paused) != (state.peer_paused, state.peer_waits):
+        # It says this for another reason, and may not have heard of the resync yet.
+        return False
     return waiting and said_so and good and not (state.link is not None and state.link.consider_resync)
 
 

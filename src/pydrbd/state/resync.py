@@ -22,6 +22,7 @@ from pydrbd.model.refusals import Refusal
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
 from pydrbd.state import generations
 from pydrbd.state.engine_settings import BITMAP_STATES, SOURCE_STATES, TARGET_STATES, VERIFY_STATES
+from pydrbd.state.node_state import NodeState
 from pydrbd.state.turn import WARNING, Turn
 
 TIMER = "bitmap"
@@ -112,6 +113,13 @@ def ask_for_blocks(turn: Turn) -> None:
 
 def _say_began(turn: Turn, side: str, bits_set: int) -> None:
     turn.say(f"Began resync as {side} (will sync {bits_set * 4} KB [{bits_set} bits set]).", "resync-started")
+    if turn.state.waits_for:
+        say_waits(turn)
+
+
+def say_waits(turn: Turn) -> None:
+    """Name those whose resync comes first."""
+    turn.say(f"The resync waits for that of {', '.join(turn.state.waits_for)}", "resync-after")
 
 
 def on_resync_done(turn: Turn, event: ResyncDone) -> None:
@@ -218,8 +226,7 @@ def on_pause_sync(turn: Turn, command: PauseSync) -> None:
     """Pause or go on, by the user's word."""
     state = turn.state
     if state.user_paused == command.paused:
-        refusal = Refusal.PAUSE_ALREADY_SET if command.paused else Refusal.PAUSE_ALREADY_CLEAR
-        turn.answer(command.token, refusal)
+        turn.answer(command.token, Refusal.PAUSE_ALREADY_SET if command.paused else _why_still_paused(state))
         return
     turn.change(user_paused=command.paused)
     follow_pause(turn)
@@ -227,6 +234,16 @@ def on_pause_sync(turn: Turn, command: PauseSync) -> None:
     if turn.state.established:
         turn.send_state()
     turn.answer(command.token)
+
+
+def _why_still_paused(state: NodeState) -> Refusal:
+    """Say why a resync rests that nobody here has paused (8.4 `drbd_adm_resume_sync`)."""
+    if state.replication in {ReplicationState.PAUSED_SYNC_S, ReplicationState.PAUSED_SYNC_T}:
+        if state.waits_for:
+            return Refusal.PAUSE_BY_ORDER
+        if state.paused_by_peer:
+            return Refusal.PAUSE_BY_PEER
+    return Refusal.PAUSE_ALREADY_CLEAR
 
 
 def follow_pause(turn: Turn) -> None:

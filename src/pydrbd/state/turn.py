@@ -226,7 +226,8 @@ class Turn:
             disk=state.disk,
             peer_disk=state.peer_disk,
             user_paused=state.user_paused,
-            peer_paused=state.peer_paused,
+            after_paused=bool(state.waits_for),
+            peer_paused=state.paused_by_peer,
         )
 
     def send_state(self) -> None:

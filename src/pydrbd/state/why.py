@@ -173,7 +173,20 @@ def _resync(state: NodeState, bits: int) -> list[str]:
             sentences.append(f"{blocks(bits)} differ from what {peer} has, and are copied when it comes back.")
         case _:
             pass
-    if state.paused:
+    if state.user_paused or state.peer_paused:
         who = [name for name, paused in (("here", state.user_paused), (f"on {peer}", state.peer_paused)) if paused]
         sentences.append(f"Resync is paused {' and '.join(who)}: `pydrbd resume-sync {resource}` there lets it go on.")
+    if state.replication in SOURCE_STATES | TARGET_STATES:
+        sentences += _order(state)
+    return sentences
+
+
+def _order(state: NodeState) -> list[str]:
+    """Say for whom a resync waits."""
+    sentences = []
+    if state.waits_for:
+        names = ", ".join(state.waits_for)
+        sentences.append(f"Until the resync of {names} is over, which comes first (resync-after), this one waits.")
+    if state.peer_waits:
+        sentences.append(f"It waits because of an order on {state.options.peer_name}: `pydrbd why` says more there.")
     return sentences

@@ -41,6 +41,12 @@ def test_all_keys_of_the_net_section_are_mapped() -> None:
     )
 
 
+def test_a_group_of_resyncs_never_makes_a_cycle() -> None:
+    other = SEED.replace("drbd0", "drbd1").replace("nb0", "nb1").replace("md3", "md4").replace("7788", "7789")
+    grouped = SEED.replace("\n  on castor", "\n  net {\n  sync-group = 1\n  }\n  on castor")
+    assert [resource.disk.sync_group for resource in parse(grouped + other).resources] == [1, 0]
+
+
 def test_disk_size_counts_in_kilobytes_and_takes_a_suffix() -> None:
     assert seed_with("disk {", "disk-size = 1024", "}").disk.size_bytes == 1 << 20
     assert seed_with("disk {", "disk-size = 10G", "}").disk.size_bytes == 10 << 30

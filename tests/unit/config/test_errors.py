@@ -361,3 +361,47 @@ def test_the_column_is_that_of_the_culprit() -> None:
 def test_what_a_file_says_cannot_disturb_the_terminal() -> None:
     text = message(R0.replace("device", "\x1b[31m" + "x" * 200))
     assert text == "2: unknown key '?[31m" + "x" * 52 + "...' in resource r0"
+
+
+def in_order(**disks: str) -> str:
+    """Return resources of these names, in this order, each with its `disk` section on the second line of four."""
+    text = ""
+    for index, (name, disk) in enumerate(disks.items()):
+        one = R0.replace("{\n", f"{{\ndisk {{ {disk} }}\n", 1).replace("resource r0", f"resource {name}")
+        text += one.replace("drbd0", f"drbd{index}").replace("vdb", f"vd{index}").replace(":7788", f":{7800 + index}")
+    return text
+
+
+def test_a_resync_after_that_names_no_resource_is_answered_with_the_nearest_one() -> None:
+    assert message(in_order(home="resync-after rooot/0;", root="")) == (
+        "2: resync-after: no resource 'rooot' is configured; there are home and root; did you mean 'root'?"
+    )
+    assert message(in_order(home="resync-after root/1;", root="")) == "2: resync-after: resource root has no volume 1"
+    assert message(in_order(home="resync-after root/a;", root="")) == (
+        "2: resync-after 'root/a' is not RESOURCE or RESOURCE/VOLUME"
+    )
+
+
+def test_an_order_of_resyncs_that_leads_back_to_itself_is_refused_with_the_way() -> None:
+    own = "2: resync-after: home would wait for its own resync"
+    assert message(in_order(home="resync-after home;", root="")) == own
+    assert message(in_order(home="resync-after root;", root="resync-after logs/0;", logs="resync-after home;")) == (
+        "2: resync-after makes a cycle: home waits for root, root waits for logs and logs waits for home"
+    )
+    assert message(in_order(home="resync-after root; sync-group 1;", root="sync-group 2;")) == (
+        "2: resync-after makes a cycle: home waits for root and root waits for home; "
+        "a resource of a higher sync-group waits for all those of lower ones"
+    )
+    # In `common` it is everybody's, so also that of the resource that it names.
+    text = "common { syncer { after home; } }\n" + in_order(home="", root="")
+    assert message(text) == "1: resync-after: home would wait for its own resync"
+
+
+def test_a_volume_may_come_after_another_one_of_its_resource() -> None:
+    volumes = "volume 0 { device minor 0; disk /dev/a; } volume 1 { device minor 1; disk /dev/b; disk { AFTER } }"
+    text = f"resource r0 {{\n{volumes}\n{R0.partition('meta-disk internal;')[2]}"
+    first, second = parse(text.replace("AFTER", "resync-after r0/0;")).resource("r0").hosts[0].volumes
+    assert (first.options.resync_after, second.options.resync_after) == (None, "r0/0")
+    assert message(text.replace("AFTER", "resync-after r0/1;")) == (
+        "2: resync-after: r0/1 would wait for its own resync"
+    )

@@ -141,7 +141,8 @@ def _peer_device(snapshot: Snapshot) -> Json:
     state, counters = snapshot.state, snapshot.counters
     out_of_sync = counters.out_of_sync_bits * SECTORS_PER_BIT
     in_sync = 100 * (1 - out_of_sync / state.size_sectors) if state.size_sectors else 0.0
-    paused = [who for who, is_paused in (("user", state.user_paused), ("peer", state.peer_paused)) if is_paused]
+    reasons = {"user": state.user_paused, "peer": state.paused_by_peer, "dependency": bool(state.waits_for)}
+    paused = [reason for reason, is_so in reasons.items() if is_so]
     progress = snapshot.progress if state.replication in PACED_STATES else None
     device = {
         "volume": snapshot.view.local.volumes[0].number,

@@ -107,7 +107,7 @@ enum core_gate {
 };
 /* What the peer may ask of us; a packet that is not allowed loses the peer with CORE_LOST_PROTOCOL. */
 #define CORE_ACCEPT_WRITES 1 /* DATA, TRIM, ZEROES: the peer is Primary and we have a disk */
-#define CORE_ACCEPT_READS 2  /* DATA_REQUEST: our disk is UpToDate */
+#define CORE_ACCEPT_READS 2  /* DATA_REQUEST, and RS_DATA_REQUEST of a block that it mends: our disk is UpToDate */
 #define CORE_ACCEPT_RESYNC 4 /* RS_DATA_, RS_THIN_, CSUM_RS_REQUEST: we are SyncSource (a paused source included) */
 #define CORE_ACCEPT_BITMAP 8 /* BITMAP, COMPRESSED_BITMAP: WFBitMapS or WFBitMapT */
 #define CORE_ACCEPT_OUT_OF_SYNC 16
@@ -123,13 +123,11 @@ enum core_resync {
 enum core_socket { CORE_SOCKET_DATA = 0, CORE_SOCKET_META = 1 };
 
 enum core_fact_type {
-    CORE_FACT_DONE = 1,   /* token, result */
-    CORE_FACT_PACKET = 2, /* socket, command, volume, payload; from the data socket: reading has stopped */
-    CORE_FACT_PEER_LOST =
-        3, /* result = enum core_lost; a = writes held for want of an ack, b = writes not known stable */
+    CORE_FACT_DONE = 1,        /* token, result */
+    CORE_FACT_PACKET = 2,      /* socket, command, volume, payload; from the data socket: reading has stopped */
+    CORE_FACT_PEER_LOST = 3,   /* result = enum core_lost; a = writes held for an ack, b = writes not known stable */
     CORE_FACT_FIRST_WRITE = 4, /* the gate CORE_GATE_FIRST_WRITE has closed */
-    CORE_FACT_BITMAP_RECEIVED =
-        5,                     /* the peer's whole bitmap is merged into ours; a = bits set now; reading has stopped */
+    CORE_FACT_BITMAP_RECEIVED = 5, /* the peer's bitmap is merged into ours; a = bits set now; reading has stopped */
     CORE_FACT_RESYNC_DONE = 6, /* we are target: no bit left that can be mended, data flushed, bitmap written; a = bits
                                   left; by checksums: b = bits that were equal, result = their part in percent; else
                                   result = -1, b = bits that the source called deallocated, zero here now */
@@ -142,11 +140,12 @@ enum core_fact_type {
         11, /* a = bits found out of sync, written to disk; result 0: all is compared; -ECANCELED: stopped, or the peer
                is lost; another -errno: blocks are missing; source: b = the sector before which all is compared */
     CORE_FACT_OUT_OF_SYNC = 12,   /* found by a verify: a = sector, b = sectors */
-    CORE_FACT_DIGEST_FAILED = 13, /* data-integrity-alg: the peer's data came damaged; a = sector, b = sectors;
-                                     PEER_LOST with CORE_LOST_PROTOCOL follows */
+    CORE_FACT_DIGEST_FAILED = 13, /* the peer's data came damaged: a = sector, b = sectors; PEER_LOST follows */
     CORE_FACT_CONGESTED = 14,     /* the link is slower than the writes: core_peer; told once; a = sectors in flight */
-    CORE_FACT_PARKED = 15 /* a = a socket, the reader's from now on; b = CORE_PARKED_*; payload: what had come of
+    CORE_FACT_PARKED = 15, /* a = a socket, the reader's from now on; b = CORE_PARKED_*; payload: what had come of
                              its next request */
+    CORE_FACT_MENDED = 16  /* what our disk could not read (a = sector, b = sectors) it has again, durably; -ENODATA:
+                              the peer cannot read it either; -ECANCELED: called off */
 };
 #define CORE_PARKED_STRUCTURED 1 /* structured replies were negotiated */
 #define CORE_PARKED_DEVICE 2     /* core_export_device */
@@ -188,6 +187,7 @@ struct core_counters {
     uint64_t resync_sectors;               /* in sync again, or compared, since the last start of a resync or verify */
     uint64_t resync_same_sectors;          /* of these, equal by their checksums */
     uint64_t resync_thin_sectors;          /* of these, zeroes that were not sent */
+    uint64_t mended_sectors;               /* that our disk could not read, and has again from the peer */
     uint64_t out_of_sync_bits;             /* gauge, 4 KiB each */
     uint32_t upper_pending, lower_pending; /* gauges: export requests and backing disk operations in flight */
     uint32_t pending, unacked;             /* gauges: sent and not acked; received and not yet acked */

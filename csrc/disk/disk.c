@@ -132,6 +132,7 @@ void disk_detach(struct core_engine *engine, uint64_t token)
     disk->detach_token = token;
     resync_stop(engine, 0);
     verify_stop(engine, 0);
+    mend_forget(engine);
     disk_finish_detach(engine);
 }
 

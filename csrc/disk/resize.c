@@ -23,6 +23,8 @@ int disk_resize(struct core_engine *engine, uint64_t size_sectors)
     bool shrinks = size_sectors < disk->size_sectors;
     if (shrinks && (engine->export.open || (disk->bitmap != NULL && disk->in_flight > 0)))
         return -EBUSY;
+    if (shrinks)
+        mend_forget(engine);
     if (disk->bitmap != NULL) {
         uint64_t pages = (size_sectors + BITMAP_PAGE_BITS * 8ull - 1) / (BITMAP_PAGE_BITS * 8ull);
         if (pages * BITMAP_PAGE_BYTES > disk->config.bm_bytes)

@@ -269,7 +269,8 @@ static void pump(struct core_engine *engine)
     announce_pump(engine);
     resync_pump(engine);
     verify_pump(engine);
-    bitmap_pages_pump(engine); /* after these two, which may just have asked for its last sweep */
+    mend_pump(engine);
+    bitmap_pages_pump(engine); /* after these, which may just have asked for its last sweep */
     metadata_hold_pump(engine);
     peer_pump(engine);
     ublk_queue_pump(engine);

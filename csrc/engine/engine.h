@@ -21,6 +21,7 @@
 #include "hanging.h"
 #include "hot_extents.h"
 #include "io.h"
+#include "mend.h"
 #include "ordering.h"
 #include "parking.h"
 #include "peer.h"
@@ -65,6 +66,7 @@ struct core_engine {
     struct peer peer;
     struct resync resync;
     struct verify verify;
+    struct mend mend;
     struct bitmap_exchange exchange;
     struct announcement announcement;
     struct export export;

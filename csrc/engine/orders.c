@@ -83,6 +83,8 @@ static void set_read_balancing(struct core_engine *engine, const struct order *o
 
 static void set_replication(struct core_engine *engine, const struct order *order)
 {
+    if (order->a != CORE_REPLICATE_PEER)
+        mend_call_off(engine);
     engine->replication = (enum core_replication)order->a;
     engine->protocol = order->b;
     engine->peer.congestion_told = false;

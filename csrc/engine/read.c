@@ -52,6 +52,8 @@ static bool is_local(struct core_engine *engine, const struct request *request)
 {
     if (!disk_is_usable(&engine->disk) || (request->flags & REQUEST_LOCAL_FAILED) != 0)
         return false;
+    if (mend_covers(engine, request->sector, request->sectors) && engine_peer_has_all(engine))
+        return false;
     switch (engine->reads) {
     case CORE_READS_LOCAL:
         return true;
@@ -129,9 +131,7 @@ void read_leg_done(struct request *request, enum request_leg leg, int32_t result
     }
     if (leg == LEG_LOCAL) {
         request->flags |= REQUEST_LOCAL_FAILED;
-        if (request->engine->disk.bitmap != NULL && engine_peer_has_all(request->engine))
-            bitmap_set(request->engine->disk.bitmap, request->sector, request->sectors);
-        disk_failed(request->engine, CORE_DISK_READ, request->sector, result);
+        mend_read_failed(request->engine, request->sector, request->sectors, result);
     } else {
         request->flags |= REQUEST_PEER_FAILED;
     }

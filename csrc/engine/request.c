@@ -106,7 +106,7 @@ static bool is_peers(const struct request *request)
 {
     return request->kind == PEER_WRITE || request->kind == PEER_ZERO || request->kind == PEER_READ ||
            request->kind == RESYNC_READ || request->kind == RESYNC_FETCH || request->kind == VERIFY_BLOCK ||
-           request->kind == VERIFY_READ;
+           request->kind == VERIFY_READ || request->kind == MEND_BLOCK;
 }
 
 void request_end(struct request *request)
@@ -165,6 +165,7 @@ void request_continue(struct request *request)
     case RESYNC_FETCH:
     case VERIFY_BLOCK:
     case VERIFY_READ:
+    case MEND_BLOCK:
         assert(!"these wait for their place alone");
     }
 }
@@ -205,6 +206,10 @@ void request_leg_done(struct request *request, enum request_leg leg, int32_t res
     case VERIFY_READ:
         request->result = result;
         verify_read_done(request);
+        break;
+    case MEND_BLOCK:
+        request->result = result;
+        mend_leg_done(request);
         break;
     }
 }

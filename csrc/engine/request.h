@@ -28,7 +28,8 @@ enum request_kind {
     RESYNC_READ,  /* source */
     RESYNC_FETCH, /* target */
     VERIFY_BLOCK, /* source: from the question to the comparison */
-    VERIFY_READ   /* target */
+    VERIFY_READ,  /* target */
+    MEND_BLOCK    /* from the question until it is read back */
 };
 
 enum request_leg {
@@ -62,7 +63,7 @@ enum request_flag {
 struct request {
     struct io_op io;
     struct place place;
-    struct place write_place; /* RESYNC_FETCH, VERIFY_BLOCK: from the reply on */
+    struct place write_place; /* RESYNC_FETCH, VERIFY_BLOCK, MEND_BLOCK: from the reply on */
     struct core_engine *engine;
     struct request *next; /* in the free list or in one queue of those that wait */
     uint64_t sector;

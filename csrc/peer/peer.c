@@ -146,6 +146,7 @@ static void abandon(struct core_engine *engine)
             break;
         case RESYNC_FETCH: /* resync_peer_lost */
         case VERIFY_BLOCK: /* verify_peer_lost */
+        case MEND_BLOCK:   /* mend_peer_lost */
         case REQUEST_WRITE:
         case REQUEST_ZERO:
             break;
@@ -173,6 +174,7 @@ void peer_check_closed(struct peer *peer)
     announce_drop(engine);
     resync_peer_lost(engine);
     verify_peer_lost(engine);
+    mend_peer_lost(engine);
     if (torn != NULL && torn->kind == PEER_WRITE)
         request_end(torn);
     peer->data_in.fd = peer->meta_in.fd = -1;
@@ -188,6 +190,7 @@ void peer_check_closed(struct peer *peer)
 void peer_release(struct core_engine *engine, uint64_t token)
 {
     struct peer *peer = &engine->peer;
+    mend_call_off(engine);
     if (peer->state == PEER_LOST) {
         peer->state = PEER_NONE;
         transfer_log_release(engine);

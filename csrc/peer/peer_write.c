@@ -213,7 +213,7 @@ void peer_read_done(struct request *request)
     }
     if (request->result < 0) {
         if (request->result != -ENODATA)
-            disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
+            mend_read_failed(engine, request->sector, request->sectors, request->result);
         peer_send_ack(&engine->peer, P_NEG_DREPLY, request);
         request_end(request);
         return;

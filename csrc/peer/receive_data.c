@@ -116,6 +116,9 @@ static void payload_complete(struct peer *peer, struct request *request)
     case RESYNC_FETCH:
         resync_fetch_arrived(request);
         break;
+    case MEND_BLOCK:
+        mend_arrived(request);
+        break;
     case REQUEST_READ:
         request_leg_done(request, LEG_ACK, 0);
         break;
@@ -220,7 +223,7 @@ static struct request *find_fetched(const struct core_engine *engine, uint64_t s
     struct place *place =
         size_bytes % 512 == 0 ? ordering_find_fetch(&engine->ordering, sector, size_bytes >> 9) : NULL;
     struct request *request = place != NULL ? CONTAINER_OF(place, struct request, place) : NULL;
-    return request != NULL && request->kind == RESYNC_FETCH && (request->legs & LEG_ACK) != 0 ? request : NULL;
+    return request != NULL && request->kind != VERIFY_BLOCK && (request->legs & LEG_ACK) != 0 ? request : NULL;
 }
 
 static int on_rs_data_reply(struct peer *peer, const struct arrival *arrival)
@@ -236,6 +239,8 @@ static int on_rs_data_reply(struct peer *peer, const struct arrival *arrival)
         return -EPROTO;
     if (!can_answer(peer))
         return STALL;
+    if (request->kind == MEND_BLOCK)
+        read_not_at_peer(peer->engine);
     request->legs = (uint8_t)(request->legs & ~(unsigned)LEG_ACK);
     request->flags = (uint16_t)(request->flags & ~(unsigned)REQUEST_PUNCH);
     keep_digest(peer, request, &head);
@@ -263,6 +268,15 @@ static int on_rs_deallocated(struct peer *peer, const struct arrival *arrival)
     return 0;
 }
 
+static void refuse(struct peer *peer, const struct packet_block_request *wanted)
+{
+    struct packet_block_ack ack = {.sector = wanted->sector,
+                                   .block_id = wanted->block_id,
+                                   .size_bytes = wanted->size_bytes,
+                                   .sequence = htobe32(++peer->sequence)};
+    peer_send(&peer->meta_out, P_NEG_RS_DREPLY, &ack, sizeof ack);
+}
+
 static int on_block_request(struct peer *peer, const struct arrival *arrival)
 {
     bool thin = arrival->command == P_RS_THIN_REQ;
@@ -274,11 +288,16 @@ static int on_block_request(struct peer *peer, const struct arrival *arrival)
         return WAIT;
     uint64_t sector = be64toh(wanted.sector);
     uint32_t size_bytes = be32toh(wanted.size_bytes);
-    if ((resync && (peer->accept & CORE_ACCEPT_RESYNC) == 0) || size_bytes > PACKET_BIO_BYTES_MAX ||
+    if ((resync && peer->accept == 0) || size_bytes > PACKET_BIO_BYTES_MAX ||
         !range_ok(peer->engine, sector, size_bytes))
         return -EPROTO;
-    if (!outbox_has_room(&peer->data_out) || (resync && !resync_may_serve(peer->engine)))
+    if (!outbox_has_room(&peer->data_out) || !can_answer(peer) || (resync && !resync_may_serve(peer->engine)))
         return STALL;
+    if (resync && (peer->accept & (CORE_ACCEPT_RESYNC | CORE_ACCEPT_READS)) == 0) {
+        refuse(peer, &wanted); /* it mends a block, and does not know yet that our disk is no longer good */
+        consume(peer, sizeof wanted);
+        return 0;
+    }
     struct request *request = take(peer, resync ? RESYNC_READ : PEER_READ, sector, size_bytes, true);
     if (request == NULL)
         return STALL;
@@ -353,15 +372,6 @@ static int on_ov_reply(struct peer *peer, const struct arrival *arrival)
     return 0;
 }
 
-static void refuse_verify(struct peer *peer, const struct packet_block_request *wanted)
-{
-    struct packet_block_ack ack = {.sector = wanted->sector,
-                                   .block_id = wanted->block_id,
-                                   .size_bytes = wanted->size_bytes,
-                                   .sequence = htobe32(++peer->sequence)};
-    peer_send(&peer->meta_out, P_NEG_RS_DREPLY, &ack, sizeof ack);
-}
-
 static int on_ov_request(struct peer *peer, const struct arrival *arrival)
 {
     struct core_engine *engine = peer->engine;
@@ -377,7 +387,7 @@ static int on_ov_request(struct peer *peer, const struct arrival *arrival)
     if (!outbox_has_room(&peer->data_out) || !can_answer(peer))
         return STALL;
     if ((peer->accept & CORE_ACCEPT_VERIFY) == 0 || !engine->verify.active) {
-        refuse_verify(peer, &wanted); /* stopped on our side, and the source does not know yet */
+        refuse(peer, &wanted); /* stopped on our side, and the source does not know yet */
         consume(peer, sizeof wanted);
         return 0;
     }

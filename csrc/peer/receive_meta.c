@@ -50,6 +50,7 @@ static int on_neg_ack(struct peer *peer, const struct packet_block_ack *ack)
     if (!peer->disk_failure_told)
         facts_simple(peer->engine, CORE_FACT_PEER_DISK_FAILED, 0, be64toh(ack->sector), 0);
     peer->disk_failure_told = true;
+    mend_call_off(peer->engine);
     if (ack->block_id == PACKET_ID_SYNCER)
         return 0; /* a resync block that the target could not write: its bit stays */
     struct request *request = find_acknowledged(peer, ack);

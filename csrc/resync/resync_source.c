@@ -94,7 +94,7 @@ void resync_read_done(struct request *request)
         return;
     }
     if (request->result < 0) {
-        disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
+        mend_read_failed(engine, request->sector, request->sectors, request->result);
         peer_send_ack(&engine->peer, P_NEG_RS_DREPLY, request);
         over(request);
         return;

@@ -30,6 +30,14 @@ static bool may_ask(const struct request *request)
     return (request->flags & REQUEST_ABANDONED) == 0 && engine->resync.active && peer_is_up(&engine->peer);
 }
 
+static void ask_for_data(struct request *request)
+{
+    bool thinly = (request->flags & REQUEST_PUNCH) != 0;
+    request->legs = LEG_ACK;
+    peer_send_block_request(&request->engine->peer, thinly ? P_RS_THIN_REQ : P_RS_DATA_REQUEST, request->sector,
+                            PACKET_ID_SYNCER, request->sectors << 9);
+}
+
 static void ask(struct request *request)
 {
     struct core_engine *engine = request->engine;
@@ -39,10 +47,7 @@ static void ask(struct request *request)
         request->legs = LEG_LOCAL;
         disk_read(request);
     } else {
-        request->legs = LEG_ACK;
-        bool thinly = (request->flags & REQUEST_PUNCH) != 0;
-        peer_send_block_request(&engine->peer, thinly ? P_RS_THIN_REQ : P_RS_DATA_REQUEST, request->sector,
-                                PACKET_ID_SYNCER, request->sectors << 9);
+        ask_for_data(request);
     }
 }
 
@@ -56,10 +61,12 @@ static void ask_by_checksum(struct request *request)
     struct core_engine *engine = request->engine;
     uint32_t algorithm = engine->peer.config.csums_alg;
     uint8_t digest[CHECKSUM_BYTES_MAX];
-    if (request->result < 0)
-        disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
-    if (request->result < 0 || !may_ask(request)) {
+    if (!may_ask(request) || !disk_is_usable(&engine->disk)) {
         resync_request_over(request);
+        return;
+    }
+    if (request->result < 0) { /* it is going to be written: a disk that takes it can read it again */
+        ask_for_data(request);
         return;
     }
     checksum_of(engine->checksums, algorithm, request->buffer, request->sectors << 9, digest);
@@ -218,12 +225,13 @@ void resync_fetch_done(struct request *request)
         ask_by_checksum(request);
         return;
     }
-    bool answer = (request->flags & REQUEST_ABANDONED) == 0 && peer_is_up(&engine->peer);
+    bool abandoned = (request->flags & REQUEST_ABANDONED) != 0;
+    bool answer = !abandoned && peer_is_up(&engine->peer);
     if (request->result < 0) {
         disk_failed(engine, CORE_DISK_WRITE, request->sector, request->result);
         if (answer)
             peer_send_ack(&engine->peer, P_NEG_ACK, request);
-    } else {
+    } else if (!abandoned) { /* else core_release may have set its bits: the peer had writes to it, and not stable */
         resync_in_sync(engine, request->sector, request->sectors);
         if ((request->flags & REQUEST_PUNCH) != 0) {
             engine->resync.thin_bits += bits_of(request->sectors);
@@ -250,6 +258,10 @@ void resync_fetch_refused(struct core_engine *engine, uint64_t sector, uint32_t 
         return;
     if (request->kind == VERIFY_BLOCK) {
         verify_refused(request);
+        return;
+    }
+    if (request->kind == MEND_BLOCK) {
+        mend_refused(request);
         return;
     }
     request->legs = 0;

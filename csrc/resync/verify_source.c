@@ -155,7 +155,7 @@ void verify_block_read(struct request *request)
     uint32_t bytes = request->sectors << 9;
     if (request->result < 0) {
         not_compared(request);
-        disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
+        mend_read_failed(engine, request->sector, request->sectors, request->result);
     } else if ((request->flags & REQUEST_ABANDONED) == 0 && engine->disk.bitmap != NULL) {
         bool equal = checksum_matches(engine->checksums, engine->peer.config.verify_alg, request->buffer, bytes,
                                       engine_digest_of(request));

@@ -50,7 +50,7 @@ void verify_read_done(struct request *request)
         }
     }
     if (request->result < 0 && disk_is_usable(&engine->disk))
-        disk_failed(engine, CORE_DISK_READ, request->sector, request->result);
+        mend_read_failed(engine, request->sector, request->sectors, request->result);
     verify_request_over(request);
 }
 

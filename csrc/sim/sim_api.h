@@ -79,7 +79,7 @@ uint32_t sim_disk_volatile(sim_world *world, int32_t fd, struct sim_volatile *li
 void sim_disk_survives(sim_world *world, int32_t fd, uint32_t index, uint32_t sector, uint32_t sectors);
 void sim_disk_cut(sim_world *world, int32_t fd);    /* what did not survive is gone */
 void sim_disk_settle(sim_world *world, int32_t fd); /* the process died, the machine lives: begun writes end */
-/* The count-th operation (0: the next) of that kind (enum sim_step) from now fails. */
+/* The count-th operation (0: the next) of that kind (enum sim_step) from now fails, unless the power does before. */
 void sim_disk_fail(sim_world *world, int32_t fd, uint32_t kind, uint32_t count, int32_t error);
 void sim_disk_stall(sim_world *world, int32_t fd, uint64_t until_ns); /* nothing ends before */
 /* First byte at or behind offset_bytes at which two disks differ, within length_bytes; UINT64_MAX: none. */

@@ -448,6 +448,7 @@ void sim_disk_cut(sim_world *world, int32_t fd)
 {
     struct sim_disk *disk = disk_at(world, fd);
 
+    memset(disk->faults, 0, sizeof disk->faults);
     while (disk->records)
         record_end(disk, disk->records);
     for (uint64_t i = 0; i < disk->pages; i++) {

@@ -18,7 +18,7 @@ static uint32_t waits_for(uint32_t kind)
     case ORDER_RS_READ:
         return ORDER_APP_WRITE | ORDER_PEER_WRITE;
     case ORDER_RS_FETCH:
-        return ORDER_APP_WRITE | ORDER_PEER_WRITE | ORDER_RS_WRITE;
+        return ORDER_APP_WRITE | ORDER_PEER_WRITE | ORDER_RS_FETCH | ORDER_RS_WRITE;
     case ORDER_RS_WRITE:
         return ORDER_PEER_WRITE;
     }
@@ -110,7 +110,8 @@ static struct place *find_fetch(struct interval *node, uint64_t sector, uint64_t
     struct place *found = find_fetch(node->left, sector, sectors);
     if (found != NULL || node->sector > sector)
         return found;
-    if (node->sector == sector && node->sectors == sectors && node->kind == ORDER_RS_FETCH)
+    if (node->sector == sector && node->sectors == sectors && node->kind == ORDER_RS_FETCH &&
+        place_of(node)->blockers == 0)
         return place_of(node);
     return find_fetch(node->right, sector, sectors);
 }

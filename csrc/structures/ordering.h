@@ -11,7 +11,7 @@
  *   APP_WRITE     all                             one write at a time per block, and none under a resync of it
  *   PEER_WRITE    APP, PEER, RS_READ, RS_WRITE    the peer's stream order is the order of its disk
  *   RS_READ       APP, PEER                       the block sent must not be older than a write sent before it
- *   RS_FETCH      APP, PEER, RS_WRITE             (target, from request to write) an application's write waits for it
+ *   RS_FETCH      APP, PEER, RS_FETCH, RS_WRITE   (target, from request to write) an application's write waits for it
  *   RS_WRITE      PEER                            (target, from reply to write) what came before it in the stream goes
  * first */
 #ifndef CSRC_ORDERING_H
@@ -51,7 +51,7 @@ void ordering_init(struct ordering *ordering);
 bool ordering_enter(struct ordering *ordering, struct place *place, enum order_kind kind, uint64_t sector,
                     uint64_t sectors);
 void ordering_leave(struct ordering *ordering, struct place *place);
-/* The RS_FETCH place that covers exactly this range, or NULL. */
+/* The RS_FETCH place that covers exactly this range and waits for nobody, or NULL. */
 struct place *ordering_find_fetch(const struct ordering *ordering, uint64_t sector, uint64_t sectors);
 
 #endif

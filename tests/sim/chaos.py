@@ -6,6 +6,7 @@ but fencing could make anything else safe. After each fault everything that was 
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Iterator
 from random import Random
 
@@ -190,7 +191,24 @@ async def roles_swap(pair: Pair, primary: SimNode, client: Client) -> tuple[SimN
     return other, await pair.promote(other)
 
 
+async def a_block_goes_bad(pair: Pair, primary: SimNode, client: Client) -> tuple[SimNode, Client]:
+    """The Primary's disk cannot read a block, once; sometimes the link breaks while it is being mended."""
+    await _burst(pair, client)
+    await pair.in_sync()
+    burst = await _under_load(pair, client)
+    pair.world.lib.sim_disk_fail(pair.world.handle, primary.disks.data.fd, pair.world.lib.SIM_READ, 0, errno.EIO)
+    await client.read_all()
+    if pair.world.random.random() < 0.5:
+        await asyncio.sleep(pair.world.random.random() * 0.001)
+        pair.wire.cut(tell=pair.world.random.random() < 0.7)
+    await _finish(burst)
+    pair.wire.heal()
+    await pair.in_sync()
+    return primary, client
+
+
 _FAULTS = (
+    a_block_goes_bad,
     link_breaks,
     half_cut,
     secondary_dies,

@@ -33,6 +33,7 @@ CUTS = [
     *product(("replicated", "disconnected", "broken_while_demoted"), ("castor", "pollux", "both")),
     ("handed_over", "both"),
     ("swapped", "both"),
+    ("mended", "castor"),
 ]
 
 

@@ -1,6 +1,7 @@
 """Short workloads that touch everything a power cut can hurt."""
 
 import asyncio
+import errno
 
 from pydrbd.model.events import Demote, Invalidate, PauseSync
 from pydrbd.model.states import ReplicationState
@@ -133,3 +134,15 @@ async def broken_while_demoted(pair: Pair) -> None:
     await pair.in_sync()
     client = await pair.promote(pair.castor)
     await client.write(32)
+
+
+async def mended(pair: Pair) -> None:
+    """A block cannot be read, and is mended while it is written to."""
+    client = await pair.promote(pair.castor)
+    await asyncio.gather(client.write(8, 16), client.write(EXTENT + 8))
+    await client.flush()
+    pair.world.lib.sim_disk_fail(pair.world.handle, pair.castor.disks.data.fd, pair.world.lib.SIM_READ, 0, errno.EIO)
+    await asyncio.gather(client.read(8, 8), client.write(20))
+    await asyncio.gather(client.write(12), client.read(EXTENT + 8, 8))
+    await client.flush()
+    await client.write(8)

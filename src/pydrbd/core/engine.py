@@ -144,6 +144,7 @@ class Counters:
     resync_sectors: int = 0
     resync_same_sectors: int = 0
     resync_thin_sectors: int = 0
+    mended_sectors: int = 0
     out_of_sync_bits: int = 0
     upper_pending: int = 0
     lower_pending: int = 0

@@ -33,6 +33,7 @@ class FactType(IntEnum):
     DIGEST_FAILED = 13
     CONGESTED = 14
     PARKED = 15
+    MENDED = 16
 
 
 class LostReason(IntEnum):
@@ -147,6 +148,8 @@ class Translator:
                 return events.DigestFailed(fact.a, fact.b)
             case FactType.CONGESTED:
                 return events.Congested(fact.a, self.new_uuid())
+            case FactType.MENDED:
+                return events.BlockMended(fact.a, fact.b, -fact.result)
             case FactType.DONE | FactType.DIED | FactType.PARKED:
                 raise ValueError(f"{fact.type.name} is not for the rules")
             case _:

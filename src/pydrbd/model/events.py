@@ -192,6 +192,19 @@ class DigestFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockMended:
+    """Our disk could not read these sectors, and has them again, durably, as the peer has them.
+
+    `error`: a positive errno if it has not: ENODATA if the peer cannot read them either, ECANCELED if the peer could
+    not go on giving; who reads them next begins anew.
+    """
+
+    sector: int
+    sectors: int
+    error: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DiskFailed:
     """An operation on the backing disk failed.
 
@@ -351,6 +364,7 @@ Event = (
     | OutOfSyncFound
     | VerifyDone
     | DigestFailed
+    | BlockMended
     | DiskFailed
     | PeerDiskFailed
     | Congested

@@ -18,6 +18,7 @@ from pydrbd.model.effects import Effect, ResumeReading
 from pydrbd.model.events import (
     Attached,
     BitmapReceived,
+    BlockMended,
     ClientsChanged,
     Congested,
     Connect,
@@ -122,6 +123,8 @@ def _dispatch(turn: Turn, event: Event) -> None:  # one line per event
             peer_state.on_digest_failed(turn, event)
         case VerifyDone():
             online_verify.on_verify_done(turn, event)
+        case BlockMended():
+            notices.on_block_mended(turn, event)
         case DiskFailed():
             disk.on_disk_failed(turn, event)
         case PeerDiskFailed():

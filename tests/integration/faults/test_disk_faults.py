@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from helpers.failing_disk import missing
 from helpers.failing_pair import LONGEST_STALL_S, FailingPair, failing_pair
 from helpers.nbd_client import NbdClient
-from pair import RESOURCE, CommandError
+from pair import RESOURCE, CommandError, wait_until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -58,6 +59,28 @@ def test_f14_a_read_error_is_served_by_the_peer(failing: FailingPair) -> None:
         failing.verify(client)
         failing.wait_for_disk(failing.castor, "Diskless")
         assert failing.write(client, 0.5) < LONGEST_STALL_S
+
+
+@pytest.mark.parametrize("name", ["castor", "pollux"])
+def test_a_block_that_cannot_be_read_is_mended_from_the_other_disk(tmp_path: Path, name: str) -> None:
+    balanced = {"disk": "read-balancing prefer-remote;"} if name == "pollux" else {}
+    for failing in failing_pair(tmp_path, **balanced):
+        castor, disk = failing.castor, failing.disks[name]
+        logged = next(each.logged for each in failing.pair.nodes if each.name == name)
+        with NbdClient.connect(castor.nbd_socket) as client:
+            failing.write(client, 0.5)
+            offset = next(iter(failing.written))
+            disk.fail_block(offset)
+            failing.verify(client)
+            wait_until(partial(logged, "mended with the peer's data"), "the block to be mended")
+            assert not disk.has_bad_block
+            assert logged(f"could not read 8 sectors at sector {offset // 512}:")
+            assert failing.castor.status().in_sync
+            assert failing.write(client, 0.3) < LONGEST_STALL_S
+            failing.verify(client)
+            client.flush()
+        for node in failing.pair.nodes:
+            failing.verify_on(node)
 
 
 def test_f12_a_secondary_whose_disk_refuses_writes_costs_the_primary_nothing(failing: FailingPair) -> None:

@@ -1,6 +1,7 @@
 """A block that a disk cannot read, simulated: what a power cut at any moment leaves of the knowledge of it."""
 
 import asyncio
+import errno
 
 from pydrbd.model.generation import MdFlag
 from pydrbd.model.states import DiskState
@@ -9,9 +10,6 @@ from pydrbd.ondisk.layout import superblock_offset
 from sim.node import SimNode
 from sim.pair import Pair
 
-EIO = 5
-READ, WRITE = 3, 0
-"""`enum sim_step`."""
 BLOCK = 5
 SECTOR = BLOCK * 8
 
@@ -22,6 +20,12 @@ def durable_flags(node: SimNode) -> MdFlag:
     return superblock.parse(node.disks.metadata.peek(at_bytes, 4096, durable=True)).flags
 
 
+def fail_once(node: SimNode, kind: str) -> None:
+    """The next operation of that kind (`enum sim_step`) on the node's data fails."""
+    library = node.world.lib
+    library.sim_disk_fail(node.world.handle, node.disks.data.fd, getattr(library, kind), 0, errno.EIO)
+
+
 def is_marked(node: SimNode) -> bool:
     """Whether a power cut now would leave the block marked out of sync."""
     at_bytes = node.disks.open(node.disks.place).layout.bm_offset_bytes
@@ -29,7 +33,7 @@ def is_marked(node: SimNode) -> bool:
 
 
 async def _kept(pair: Pair) -> None:
-    """castor cannot read a block, and keeps its disk; at each step of it the disk says what it lacks."""
+    """castor can neither read nor mend a block, and keeps its disk; at each step the disk says what it lacks."""
     await pair.boot()
     castor = pair.castor
     client = await pair.promote(castor)
@@ -44,7 +48,8 @@ async def _kept(pair: Pair) -> None:
 
     ask = pair.world.ffi.callback("uint32_t(uint32_t, uint64_t)", look)
     pair.world.lib.sim_ask_at_steps(pair.world.handle, ask)
-    pair.world.lib.sim_disk_fail(pair.world.handle, castor.disks.data.fd, READ, 0, EIO)
+    fail_once(castor, "SIM_READ")
+    fail_once(castor, "SIM_WRITE")
     await client.read_all()
     await castor.until(lambda state: state.disk is DiskState.INCONSISTENT)
     await asyncio.sleep(1.0)
@@ -64,3 +69,36 @@ async def _kept(pair: Pair) -> None:
 
 def test_a_block_that_could_not_be_read_is_known_after_a_power_cut() -> None:
     Pair.run(_kept, 3, disk="on-io-error pass_on;")
+
+
+async def _mended(pair: Pair) -> None:
+    """castor cannot read a block, and mends it: its disk says so until the block is durable."""
+    await pair.boot()
+    castor = pair.castor
+    client = await pair.promote(castor)
+    await client.write(SECTOR)
+    await client.flush()
+    fail_once(castor, "SIM_READ")
+    too_early: list[int] = []
+
+    def look(number: int, step: int) -> int:
+        volatile = [one for disk, _, one in castor.disks.volatile() if disk is castor.disks.data]
+        if number == castor.number and volatile and not is_marked(castor):
+            too_early.append(step)
+        return 0
+
+    ask = pair.world.ffi.callback("uint32_t(uint32_t, uint64_t)", look)
+    pair.world.lib.sim_ask_at_steps(pair.world.handle, ask)
+    await client.read_all()
+    await asyncio.sleep(1.0)
+    pair.world.lib.sim_ask_at_steps(pair.world.handle, pair.world.ffi.NULL)
+    assert not too_early, f"written while no bit was durable, or the bit cleared before the block was, at {too_early}"
+    assert castor.counters.mended_sectors == 8
+    assert castor.state.disk is DiskState.UP_TO_DATE
+    assert not is_marked(castor)
+    await client.read_all()
+    await pair.at_rest()
+
+
+def test_a_block_that_could_not_be_read_is_mended_and_marked_until_that_is_durable() -> None:
+    Pair.run(_mended, 5)

@@ -139,6 +139,8 @@ def translator() -> Translator:
         (Fact(FactType.VERIFY_DONE, result=-125, a=3, b=64), events.VerifyDone(3, 64, 125, 5, 77)),
         (Fact(FactType.OUT_OF_SYNC, a=800, b=16), events.OutOfSyncFound(800, 16)),
         (Fact(FactType.DIGEST_FAILED, a=8, b=16), events.DigestFailed(8, 16)),
+        (Fact(FactType.MENDED, a=8, b=16), events.BlockMended(8, 16)),
+        (Fact(FactType.MENDED, result=-61, a=8, b=16), events.BlockMended(8, 16, 61)),
         (Fact(FactType.DISK_FAILED, result=-5, a=8, b=1), events.DiskFailed("write", 8, 5, 77)),
         (Fact(FactType.PEER_DISK_FAILED, a=8), events.PeerDiskFailed(8, 77)),
         (Fact(FactType.CLIENTS, a=2, b=3), events.ClientsChanged(2)),

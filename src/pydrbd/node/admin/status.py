@@ -101,6 +101,7 @@ def _device(snapshot: Snapshot) -> Json:
         "bm-writes": counters.bm_writes,
         "upper-pending": counters.upper_pending,
         "lower-pending": counters.lower_pending,
+        "mended": counters.mended_sectors // 2,
     } | _host_side(snapshot)
 
 
@@ -286,6 +287,8 @@ def _put_device(out: _Wrapped, device: Json, *, verbose: bool, statistics: bool)
     if statistics:
         out.end_line()
         names = ["size", "read", "written", "al-writes", "bm-writes", "upper-pending", "lower-pending"]
+        if device["mended"]:
+            names.append("mended")
         for name in names if verbose else ["read", "written"]:
             out.put(6, f" {name}:{device[name]}")
         if verbose:

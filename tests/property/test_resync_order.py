@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.resource_pair import Disk, Node, ResourcePair
-from pydrbd.model.events import Connect, OthersResync, PauseSync, Promote
+from pydrbd.model.events import Connect, Detach, Invalidate, OthersResync, PauseSync, Promote, Resize, Verify
 from pydrbd.model.generation import GenerationIds, MdFlag
-from pydrbd.model.states import DiskState, ReplicationState
+from pydrbd.model.packets import SyncParam
+from pydrbd.model.states import ConnectionState, DiskState, ReplicationState
 from pydrbd.state.changes import resync_order
 from pydrbd.state.changes.resync_order import Place, before, cycle, waits_for
 from pydrbd.state.engine_settings import is_resyncing
@@ -25,6 +26,7 @@ from pydrbd.state.node_state import Options
 NAMES = ("r0", "r1", "r2", "r3")
 BLOCKS = 6
 GOOD = MdFlag.CONSISTENT | MdFlag.WAS_UP_TO_DATE
+WITH_DIGEST = SyncParam(250, verify_alg="crc32c")
 RUNNING = {ReplicationState.SYNC_SOURCE, ReplicationState.SYNC_TARGET}
 
 PLACES = st.fixed_dictionaries(
@@ -123,7 +125,7 @@ def _pair(name: str) -> ResourcePair:
         Node(
             host,
             Disk(BLOCKS * 8, [0] * BLOCKS, GenerationIds(0x10), GOOD, BLOCKS * 8),
-            Options(resource=name, node_name=host),
+            Options(resource=name, node_name=host, sync=WITH_DIGEST),
             uuids,
         )
         for host in ("castor", "pollux")
@@ -194,3 +196,89 @@ def test_who_comes_before_is_an_order(places: dict[str, Place]) -> None:
         if not any(cycle(other, places) for other in places):
             lower = {other for other, each in places.items() if each.group < place.group}
             assert lower | ({place.after} & places.keys()) <= earlier
+
+
+# --- one resource, and an order that changes at any moment ----------------------------------------------------------
+
+
+def _changes(name: str) -> ResourcePair:
+    """Return a pair in which something has just been asked for that ends in sync, with a resync or a verify before."""
+    if name == "the first sync":
+        pair = _fresh_pair()
+        pair.castor.command(Promote, force=True)
+        return pair
+    pair = _pair("r0")
+    match name:
+        case "invalidate":
+            pair.pollux.command(Invalidate)
+        case "invalidate-remote":
+            pair.castor.command(Invalidate, peer=True)
+        case "resize":
+            for node in pair.nodes:
+                node.disk.sectors += 8 * BLOCKS
+            pair.pollux.command(Resize)
+        case "verify" | "verify of the primary's":
+            pair.pollux.disk.blocks[2] = 99
+            node = pair.pollux if name == "verify" else pair.castor
+            node.command(Verify, repair=True)
+        case "attach":
+            pair.pollux.command(Detach)
+            pair.run()
+            pair.castor.write(1, 11)
+            pair.run()
+            pair.pollux.answers[99] = []
+            pair.pollux.attach(99)
+        case "connect":
+            pair.cut()
+            pair.castor.write(1, 11)
+            pair.connect()
+    return pair
+
+
+def _fresh_pair() -> ResourcePair:
+    uuids = itertools.count(0x1000, 0x1000)
+    nodes = [
+        Node(host, Disk(BLOCKS * 8, [0] * BLOCKS, bits=set(range(BLOCKS))), Options(node_name=host), uuids)
+        for host in ("castor", "pollux")
+    ]
+    pair = ResourcePair(*nodes)
+    for node in pair.nodes:
+        node.attach()
+        node.command(Connect)
+    pair.run()
+    return pair
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "the first sync",
+        "invalidate",
+        "invalidate-remote",
+        "resize",
+        "verify",
+        "verify of the primary's",
+        "attach",
+        "connect",
+    ],
+)
+def test_an_order_that_changes_at_any_moment_costs_no_resync(change: str) -> None:
+    for seed in range(150):
+        pair, dice = _changes(change), random.Random(seed)
+        while ready := pair.deliverable():
+            if dice.random() < 0.3:
+                node = dice.choice(pair.nodes)
+                node.post(OthersResync(("r9",) if dice.random() < 0.5 else ()))
+            pair.deliver(*dice.choice(ready))
+        for node in pair.nodes:
+            node.post(OthersResync(()))
+        pair.run()
+        for node in pair.nodes:
+            state = node.state
+            assert state.connection is ConnectionState.CONNECTED, (seed, node.said[-3:])
+            assert state.replication is ReplicationState.ESTABLISHED, (seed, node.name, node.said[-3:])
+            assert state.disk is state.peer_disk is DiskState.UP_TO_DATE, (seed, node.name, node.said[-3:])
+            assert all(each.refusal is None for each in itertools.chain(*node.answers.values())), (seed, node.answers)
+            lost = sum(said.rule == "peer-lost" for said in node.said)
+            assert lost == (change == "connect"), (seed, node.said)
+        assert pair.castor.disk.blocks == pair.pollux.disk.blocks, seed

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from helpers.resource_pair import Disk, Item, Node, ResourcePair
 from pydrbd.model.commands import Socket
 from pydrbd.model.effects import Effect, PersistMetadata, StartResync
-from pydrbd.model.events import Connect, Demote, Disconnect, Down, Invalidate, PauseSync, Promote
+from pydrbd.model.events import Connect, Demote, Disconnect, Down, Invalidate, OthersResync, PauseSync, Promote
 from pydrbd.model.generation import MdFlag
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state.generations import plain
@@ -131,6 +131,11 @@ class TwoNodes(RuleBasedStateMachine):
     @rule(name=nodes, paused=st.booleans())
     def pause(self, name: str, paused: bool) -> None:
         self.node(name).command(PauseSync, paused=paused)
+
+    @rule(name=nodes, resyncs=st.booleans())
+    def another_resource_resyncs(self, name: str, resyncs: bool) -> None:
+        """One that comes before ours begins, or ends: at any moment, for nobody has asked this node."""
+        self.node(name).post(OthersResync(("another",) if resyncs else ()))
 
     @rule(name=nodes, block=st.integers(0, BLOCKS - 1))
     def write(self, name: str, block: int) -> None:

@@ -40,6 +40,13 @@ def on_packet(turn: Turn, event: PacketReceived) -> None:
         return
     if not isinstance(packet, SyncUuid):
         resync_order.look(turn, event.waits_for)
+    _follow(turn, packet, event)
+    if turn.state.established:
+        # What we had asked for is answered, perhaps; before, nobody could be told for whom we wait.
+        resync_order.look(turn, event.waits_for)
+
+
+def _follow(turn: Turn, packet: Received, event: PacketReceived) -> None:
     match packet:
         case Protocol():
             exchange.on_protocol(turn, packet)

@@ -112,7 +112,9 @@ def _considers_resync(state: NodeState, packet: State, peer_disk: DiskState) -> 
     if state.replication is not ReplicationState.ESTABLISHED:
         return False
     attaches = packet.disk is DiskState.NEGOTIATING
-    return attaches or link.consider_resync or packet.replication in _ASKS_FOR_SYNC
+    # One that was under way when we consented does not say yet what the peer has been forced to be.
+    forced = link.consider_resync and peer_disk is DiskState.UP_TO_DATE
+    return attaches or forced or packet.replication in _ASKS_FOR_SYNC
 
 
 def _resync_anew(turn: Turn, packet: State, peer_disk: DiskState, bits_set: int) -> None:

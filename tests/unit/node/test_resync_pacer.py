@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import replace
 
 from fakes.loop import run
+from helpers.configurations import R0, SEED
+from pydrbd.config import parse
 from pydrbd.core.engine import Counters
-from pydrbd.node.resync_pacer import ResyncPacer
+from pydrbd.node.resync_pacer import ResyncPacer, limits_of
 from pydrbd.state.resync_controller import YIELD_SECTORS, Limits
 
 
@@ -66,3 +68,21 @@ def test_it_ends_with_the_resync_and_begins_again_with_the_next():
         bench.pacer.stop()
 
     run(main())
+
+
+def test_every_option_of_the_speed_reaches_the_controller_in_both_dialects() -> None:
+    disk = "c-plan-ahead 0; c-delay-target 5; c-fill-target 100K; c-max-rate 80M; c-min-rate 2M; resync-rate 30M;"
+    sections = f"disk {{ {disk} }} net {{ max-buffers 8000; }}"
+    modern = parse(R0.replace("{\n", "{\n" + sections + "\n", 1)).resource("r0").for_node("castor")
+    assert limits_of(modern) == Limits(
+        resync_rate_kib_s=30 << 10,
+        plan_ahead_ms=0,
+        fill_target_sectors=200,
+        delay_target_ms=500,
+        max_rate_kib_s=80 << 10,
+        min_rate_kib_s=2 << 10,
+        max_in_flight_sectors=32000,
+    )
+    net = "\n  net {\n  sync-max = 8M\n  sync-min = 500\n  }\n  on castor"
+    old = parse(SEED.replace("\n  on castor", net)).resource("drbd0").for_node("castor")
+    assert limits_of(old) == replace(Limits(), resync_rate_kib_s=8192, max_rate_kib_s=8192, min_rate_kib_s=500)

@@ -9,8 +9,17 @@ import pytest
 
 from helpers.resource_pair import Disk, Node, ResourcePair
 from pydrbd.model import effects
-from pydrbd.model.commands import Command
-from pydrbd.model.events import Connect, Disconnect, HandlerEnded, OthersResync, PacketReceived, PauseSync, Promote
+from pydrbd.model.commands import Command, Socket
+from pydrbd.model.events import (
+    Connect,
+    Disconnect,
+    HandlerEnded,
+    Invalidate,
+    OthersResync,
+    PacketReceived,
+    PauseSync,
+    Promote,
+)
 from pydrbd.model.generation import GenerationIds, MdFlag
 from pydrbd.model.packets import State
 from pydrbd.model.refusals import Refusal
@@ -252,6 +261,29 @@ def test_a_pause_that_crosses_our_wish_to_resync_is_no_refusal(pair: ResourcePai
     assert castor.state.peer_waits
     castor.post(PacketReceived(replace(crossing, peer_role=castor.state.role), 1))
     assert not castor.state.established, "but the same word again, without anything new in it, is one"
+
+
+def test_a_pause_that_crosses_our_consent_is_not_taken_for_what_we_consented_to() -> None:
+    uuids = itertools.count(0x1000, 0x1000)
+    disks = [Disk(BLOCKS * 8, [0] * BLOCKS, bits=set(range(BLOCKS))) for _ in range(2)]
+    pair = ResourcePair(Node("castor", disks[0], Options(), uuids), Node("pollux", disks[1], Options(), uuids))
+    for node in pair.nodes:
+        node.attach()
+        node.command(Connect)
+    pair.run()
+    pair.castor.command(Promote, force=True)
+    pair.deliver(pair.pollux, Socket.DATA)
+    pair.pollux.reading = False
+    pair.pollux.post(PacketReceived(replace(states_sent(pair.castor)[-1], after_paused=True), BLOCKS))
+    pair.run()
+    assert [node.state.disk for node in pair.nodes] == [DiskState.UP_TO_DATE] * 2
+
+
+def test_nothing_is_noted_while_the_peer_has_not_answered_a_request(pair: ResourcePair) -> None:
+    pair.pollux.command(Invalidate)
+    sent = len(pair.pollux.sent)
+    pair.pollux.post(OthersResync(OTHER))
+    assert (pair.pollux.state.waits_for, len(pair.pollux.sent)) == ((), sent)
 
 
 def test_nothing_is_noted_during_a_handshake_and_everything_after_it(pair: ResourcePair) -> None:

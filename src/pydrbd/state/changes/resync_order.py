@@ -74,11 +74,12 @@ def look(turn: Turn, names: tuple[str, ...] | None) -> None:
 def note(turn: Turn, names: tuple[str, ...] | None) -> bool:
     """Remember who is waited for; return whether the peer has to be told, and a resync paused or resumed.
 
-    During a handshake nothing is noted: the peer has been told our state already, and has not yet answered.
+    Not while we have asked the peer for something, a handshake or a change of the state: the STATE that says so would
+    be taken for the one that follows its consent, and is not. Whoever has looked will look again.
     """
     state = turn.state
-    in_handshake = state.link is not None and not state.link.established
-    if names is None or names == state.waits_for or in_handshake:
+    asks = state.pending is not None or (state.link is not None and not state.link.established)
+    if names is None or names == state.waits_for or asks:
         return False
     turn.change(waits_for=names)
     has_changed = bool(names) != bool(state.waits_for)

@@ -13,7 +13,6 @@ import errno
 import logging
 import os
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,13 +26,12 @@ from pydrbd.model import effects, events
 from pydrbd.model.packets import Malformed, Sizes
 from pydrbd.model.states import Role
 from pydrbd.node.admin.admin_socket import AdminSocket, Reply, Request
-from pydrbd.node.admin.progress import SAMPLE_MS, SECTORS_PER_BIT, Progress
-from pydrbd.node.admin.status import PACED_STATES, Json, Snapshot, as_data, left_bits
+from pydrbd.node.admin.overview import Overview
+from pydrbd.node.admin.status import PACED_STATES
 from pydrbd.node.admin.verbs import COMMANDS, Verbs
 from pydrbd.node.attachment import Attachment, new_uuid
 from pydrbd.node.backing.disk_arrival import wait_for_disk
 from pydrbd.node.backing.disk_removal import DiskRemoval
-from pydrbd.node.backing.md_set import md_place, md_state
 from pydrbd.node.chronicle.decisions import Chronicle
 from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
 from pydrbd.node.export_socket import ExportSocket
@@ -92,18 +90,17 @@ class Daemon:
         self._pacer = ResyncPacer(limits_of(view), self._engine.counters, self._engine.resync_rate, self._is_resyncing)
         self._order = ResyncOrder(view, places.run, self._performer)
         self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
-        self._verbs = Verbs(view.resource.name, self._performer, self._status, self._device, self._leave)
+        self._overview = Overview(view, self._performer, self._engine, self._device, self._chronicle)
+        self._verbs = Verbs(view.resource.name, self._performer, self._overview.status, self._device, self._leave)
         self._verbs.take("attach", self._on_attach)
         self._admin = AdminSocket(places.run / "control.sock", self._verbs.answer)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._progress: Progress | None = None
         self._exit = asyncio.Event()
         self.left = False
         """It ends with its device in place, for the next daemon."""
         self.died = ""
         """Why it ends as by a kill: its engine is gone."""
         self._told = 0
-        self._md: Path | None = None
         self._last_error = ""
         self._telling: set[asyncio.Task[None]] = set()
 
@@ -112,7 +109,7 @@ class Daemon:
     async def run(self, readiness: Readiness) -> None:
         """Start, say so, and work until the rules say `Exit`. Raises `StartError`."""
         performing = asyncio.ensure_future(self._performer.run())
-        sampling = asyncio.ensure_future(self._sample())
+        sampling = asyncio.ensure_future(self._overview.sample())
         try:
             await self._start(performing)
             readiness.up()
@@ -137,7 +134,7 @@ class Daemon:
         if self._may_have_device and (trouble := memory.unlocked(POOL_BYTES)):
             log.warning("%s", trouble)
         await self._wait_for_disk()
-        self._md = md_place(Path(self._view.local.volumes[0].disk))
+        self._overview.watch_md()
         attached = await self._disk.attach()
         self._removal.watch(self._disk.paths)
         self._device.identify(attached.device_uuid)
@@ -293,38 +290,6 @@ class Daemon:
     def _bits_set(self) -> int:
         return self._engine.counters().out_of_sync_bits
 
-    def _status(self) -> Json:
-        self._look_at_progress()
-        return as_data(
-            Snapshot(
-                self._view,
-                self._performer.state,
-                self._engine.counters(),
-                _now_ms(),
-                self._progress,
-                self._engine.io_name,
-                self._device.as_data(),
-                md_state(self._md) if self._md else None,
-                given_up=self._chronicle.given_up(self._performer.state),
-                why=self._chronicle.why(self._performer.state, self._bits_set()),
-            )
-        )
-
-    async def _sample(self) -> None:
-        while True:
-            await asyncio.sleep(SAMPLE_MS / 1000)
-            self._look_at_progress()
-            await self._device.look_now_and_then()
-
-    def _look_at_progress(self) -> None:
-        left = left_bits(self._performer.state, self._engine.counters())
-        if self._performer.state.replication not in PACED_STATES:
-            self._progress = None
-        elif self._progress is None:
-            self._progress = Progress(_now_ms(), left)
-        else:
-            self._progress.sample(_now_ms(), left)
-
     # --- effects -----------------------------------------------------------------------------------------------------
 
     def _doers(self) -> dict[type, Callable[[Any], Awaitable[None]]]:
@@ -421,15 +386,12 @@ class Daemon:
         await self._engine.export_close()
 
     def _start_resync(self, effect: effects.StartResync) -> None:
-        self._progress = Progress(_now_ms(), self._bits_set())
+        self._overview.resync_begins()
         self._pacer.begin()
         self._engine.resync_start(target=effect.target, by_checksums=effect.by_checksums)
 
     def _start_verify(self, effect: effects.StartVerify) -> None:
-        size = self._size_sectors()
-        stop = size if effect.stop_sector is None else min(effect.stop_sector, size)
-        left = max(stop - effect.start_sector, 0) // SECTORS_PER_BIT
-        self._progress = Progress(_now_ms(), left if effect.source else 0)
+        self._overview.verify_begins(effect, self._size_sectors())
         self._pacer.begin()
         self._engine.verify_start(
             source=effect.source, start_sector=effect.start_sector, stop_sector=effect.stop_sector
@@ -475,7 +437,3 @@ def _soon(plain: Callable[[Any], object]) -> Callable[[Any], Awaitable[None]]:
         plain(effect)
 
     return doer
-
-
-def _now_ms() -> int:
-    return int(time.monotonic() * 1000)

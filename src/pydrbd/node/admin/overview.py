@@ -1,0 +1,85 @@
+"""What the daemon tells of itself: status and why, and how far a resync or a verify is, sampled every second."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from pydrbd.config.description import ResourceView
+from pydrbd.core.engine import Engine
+from pydrbd.model import effects
+from pydrbd.node.admin.progress import SAMPLE_MS, SECTORS_PER_BIT, Progress
+from pydrbd.node.admin.status import PACED_STATES, Json, Snapshot, as_data, left_bits
+from pydrbd.node.backing.md_set import md_place, md_state
+from pydrbd.node.chronicle.decisions import Chronicle
+from pydrbd.node.kernel.kernel_device import KernelDevice
+from pydrbd.node.performer import Performer
+
+
+class Overview:
+    """One resource's. It only looks."""
+
+    def __init__(
+        self, view: ResourceView, performer: Performer, engine: Engine, device: KernelDevice, chronicle: Chronicle
+    ) -> None:
+        self._view = view
+        self._performer = performer
+        self._engine = engine
+        self._device = device
+        self._chronicle = chronicle
+        self._progress: Progress | None = None
+        self._md: Path | None = None
+
+    def watch_md(self) -> None:
+        """Find out whether the backing disk, which is there now, is an md set."""
+        self._md = md_place(Path(self._view.local.volumes[0].disk))
+
+    def resync_begins(self) -> None:
+        """Count from now on what is left of it."""
+        self._progress = Progress(_now_ms(), self._engine.counters().out_of_sync_bits)
+
+    def verify_begins(self, effect: effects.StartVerify, size_sectors: int) -> None:
+        """Count from now on what is left of it, if we compare."""
+        stop = size_sectors if effect.stop_sector is None else min(effect.stop_sector, size_sectors)
+        left = max(stop - effect.start_sector, 0) // SECTORS_PER_BIT
+        self._progress = Progress(_now_ms(), left if effect.source else 0)
+
+    def status(self) -> Json:
+        """Return what `status` shows, and `why`."""
+        self._look_at_progress()
+        state = self._performer.state
+        return as_data(
+            Snapshot(
+                self._view,
+                state,
+                self._engine.counters(),
+                _now_ms(),
+                self._progress,
+                self._engine.io_name,
+                self._device.as_data(),
+                md_state(self._md) if self._md else None,
+                given_up=self._chronicle.given_up(state),
+                why=self._chronicle.why(state, self._engine.counters().out_of_sync_bits),
+            )
+        )
+
+    async def sample(self) -> None:
+        """Look every second, for ever."""
+        while True:
+            await asyncio.sleep(SAMPLE_MS / 1000)
+            self._look_at_progress()
+            await self._device.look_now_and_then()
+
+    def _look_at_progress(self) -> None:
+        left = left_bits(self._performer.state, self._engine.counters())
+        if self._performer.state.replication not in PACED_STATES:
+            self._progress = None
+        elif self._progress is None:
+            self._progress = Progress(_now_ms(), left)
+        else:
+            self._progress.sample(_now_ms(), left)
+
+
+def _now_ms() -> int:
+    return int(time.monotonic() * 1000)

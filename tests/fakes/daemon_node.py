@@ -12,6 +12,7 @@ from typing import Any
 from fakes.fake_core import fake_binding
 from fakes.resource import create_metadata, view_of, write_configuration
 from pydrbd.node.daemon import Daemon, Places
+from pydrbd.node.handover.inheritance import Inheritance
 from pydrbd.node.process import Readiness
 
 
@@ -36,9 +37,14 @@ class Node:
         writer.close()
         return dict(reply)
 
-    async def live(self, body: Callable[[], Awaitable[None]]) -> None:
-        """Run the daemon, and `body` while it is up; the daemon has to end by itself afterwards."""
-        daemon = Daemon(self.view, self.places, self.binding)
+    async def live(
+        self, body: Callable[[], Awaitable[None]], inherited: Inheritance | None = None
+    ) -> Inheritance | None:
+        """Run the daemon, and `body` while it is up; the daemon has to end by itself afterwards. Return its bequest.
+
+        If `body` raises, it ends as by a crash.
+        """
+        daemon = Daemon(self.view, self.places, self.binding, inherited=inherited)
         reader, writer = os.pipe()
         running = asyncio.ensure_future(daemon.run(Readiness(writer)))
         word = await asyncio.get_running_loop().run_in_executor(None, os.read, reader, 1000)
@@ -50,3 +56,4 @@ class Node:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+        return daemon.bequest

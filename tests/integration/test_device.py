@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from pair import RESOURCE, SEED_CONFIGURATION, Node, Pair
+from pair import PYDRBD, RESOURCE, SEED_CONFIGURATION, Node, Pair
 from pydrbd.device import links
 from pydrbd.device.fuse import FuseDevice
 from pydrbd.device.kind import Wish
@@ -149,6 +149,12 @@ def test_the_daemon_dies_and_is_restarted_under_a_filesystem(pair: Mounted):
             assert castor.status().role == "Primary"
         castor.run("restart", RESOURCE)
         assert castor.status().role == "Primary"
+        with subprocess.Popen([PYDRBD, "restart", RESOURCE], env=castor._environment(), stderr=subprocess.DEVNULL):
+            pair.wait_for(lambda: len(castor.logged("making room")) == 2, "the restart to begin")
+            time.sleep(random.uniform(0, 0.6))
+            castor.kill()  # in the middle of it
+        castor.run("up", RESOURCE)
+        assert castor.status().role == "Primary"
         assert running.poll() is None, castor.log()
         running.terminate()
         running.wait(60)
@@ -161,6 +167,25 @@ def test_the_daemon_dies_and_is_restarted_under_a_filesystem(pair: Mounted):
     for node in (castor, pollux):
         node.run("down", RESOURCE)
     assert pair.data_areas_differ(DISK_BYTES) is None
+
+
+def test_planned_restarts_are_not_noticed_below_a_filesystem(pair: Mounted):
+    castor = pair.castor
+    assert pair.datadisk(castor, "start").returncode == 0
+    output = pair.directory / "fio.json"
+    with subprocess.Popen(fio(pair.mount_point, output, seconds=60)) as running:
+        for _ in range(2):
+            time.sleep(0.5)
+            castor.run("restart", RESOURCE)
+        assert running.poll() is None, castor.log()
+        running.terminate()
+        running.wait(60)
+    (job,) = json.loads("{" + output.read_text().partition("{")[2])["jobs"]
+    print("longest stall", max(job["write"]["lat_ns"]["max"], job["sync"]["lat_ns"]["max"]) / 1e9, "s")
+    assert job["error"] == 0
+    device = castor.status().raw["devices"][0]["kernel-device"]
+    assert (device["kind"], device["reconnects"]) == ("fuse", 0)  # nbdkit has the connection that it had
+    assert pair.datadisk(castor, "stop").returncode == 0
 
 
 def test_down_takes_away_what_a_killed_daemon_left(pair: Mounted):

@@ -107,10 +107,12 @@ class SimLink(PeerLink):
 class SimExport:
     """There while Primary; clients are handed in by the application."""
 
+    path = Path("/sim/socket")
+
     def __init__(self, *_: Any) -> None:
         self.is_open = False
 
-    def open(self) -> None:
+    def open(self, _: object = None) -> None:
         self.is_open = True
 
     async def close(self) -> None:

@@ -47,11 +47,11 @@ def ask(
     verb: str,
     arguments: dict[str, object] | None = None,
     *,
-    wait_for_end: bool = False,
+    until_end: bool = False,
 ) -> Answer:
     """Ask the daemon of a resource. Raises `VerbError`; `NotUpError` if there is no daemon.
 
-    `wait_for_end`: return only when the daemon has gone.
+    `until_end`: return only when the daemon has gone.
     """
     path = context.control_socket(resource)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
@@ -68,8 +68,9 @@ def ask(
         answer = _converse(sock, resource, {"verb": verb, "arguments": arguments or {}})
         if answer["exit"]:
             raise VerbError(answer["sentence"], answer["exit"])
-        if wait_for_end:
-            _wait_for_end(sock, context, resource)
+        if until_end:
+            _wait_for_hang_up(sock)
+            wait_for_end(context, resource)
     return Answer(answer["text"], answer["data"])
 
 
@@ -80,7 +81,7 @@ def _converse(sock: socket.socket, resource: str, request: dict[str, object]) ->
         while not data.endswith(b"\n"):
             chunk = sock.recv(1 << 16)
             if not chunk:
-                raise VerbError(f"{resource}: the daemon ended before it answered", EXIT_OTHER)
+                raise VerbError(f"{resource}: the daemon ended before it answered; see its log", EXIT_OTHER)
             data += chunk
     except TimeoutError:
         raise VerbError(f"{resource}: the daemon does not answer", EXIT_OTHER) from None
@@ -90,15 +91,18 @@ def _converse(sock: socket.socket, resource: str, request: dict[str, object]) ->
     return answer
 
 
-def _wait_for_end(sock: socket.socket, context: Context, resource: str) -> None:
-    """Wait until the daemon has hung up and let go of its pid file, so that another one can start at once."""
-    deadline = time.monotonic() + END_DEADLINE_S
+def _wait_for_hang_up(sock: socket.socket) -> None:
     sock.settimeout(END_DEADLINE_S)
     try:
         while sock.recv(1 << 16):
             pass
     except OSError:
         pass
+
+
+def wait_for_end(context: Context, resource: str) -> None:
+    """Wait until the daemon has let go of its pid file, so that another one can start at once. Raises `VerbError`."""
+    deadline = time.monotonic() + END_DEADLINE_S
     while context.pid_file(resource).exists():
         if time.monotonic() > deadline:
             raise VerbError(

@@ -9,7 +9,7 @@ import time
 
 import click
 
-from pydrbd.cli.admin_client import NotUpError, VerbError, ask
+from pydrbd.cli.admin_client import NotUpError, VerbError, ask, wait_for_end
 from pydrbd.cli.context import Context
 from pydrbd.cli.each import for_each, resource_argument
 
@@ -34,13 +34,13 @@ def start(context: Context, resource: str) -> None:
 def stop(context: Context, resource: str, *, force: bool = False) -> None:
     """Take the resource down; return when its daemon has gone. One that is not up is down already."""
     try:
-        ask(context, resource, "down", {"force": force}, wait_for_end=True)
+        ask(context, resource, "down", {"force": force}, until_end=True)
     except NotUpError:
         context.resource(resource)
         if context.left_device(resource).exists():
             # A killed daemon's device is still there, perhaps in use. Who takes it over can take it away, or refuse.
             start(context, resource)
-            ask(context, resource, "down", {"force": force}, wait_for_end=True)
+            ask(context, resource, "down", {"force": force}, until_end=True)
 
 
 @click.command()
@@ -68,17 +68,21 @@ def down(context: Context, resource: str, force: bool) -> None:
 
 
 def replace(context: Context, resource: str) -> None:
-    """Put another daemon in the place of this one: under an open device, which waits for it, or by down and up."""
-    is_left, supervised = False, False
+    """Put another program in the place of this daemon's; whoever uses it waits.
+
+    Raises `ConfigError`, with the old one still there, if the new one could not read the configuration.
+    """
+    context.resource(resource)
     try:
-        answer = ask(context, resource, "leave", wait_for_end=True)
-        is_left, supervised = True, bool(answer.data["supervised"])
+        answer = ask(context, resource, "restart")
     except NotUpError:
-        context.resource(resource)
-    except VerbError:
-        # It has no device that could wait: the ordinary way, with the ordinary refusals.
-        stop(context, resource)
-    if is_left and supervised:
+        start(context, resource)
+        return
+    if answer.data is None:
+        return  # it was the new one that answered
+    # I/O stands still, and only the device can wait: the old daemon ends as by a crash.
+    wait_for_end(context, resource)
+    if answer.data["supervised"]:
         _wait_for_successor(context, resource)
     else:
         start(context, resource)
@@ -104,7 +108,7 @@ def _wait_for_successor(context: Context, resource: str) -> None:
 @resource_argument
 @click.pass_obj
 def restart(context: Context, resource: str) -> None:
-    """Replace the daemon; what uses its device waits meanwhile. Without a device: down and up again."""
+    """Replace the daemon's program, which reads the configuration again; role, device and NBD clients stay."""
     for_each(context, resource, lambda name: replace(context, name))
 
 

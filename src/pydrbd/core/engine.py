@@ -394,9 +394,9 @@ class Engine:
         What was written is then safe from a power cut at the peer. Waits as long as it takes, unless `export_unpark`
         is called: then raises `OSError` (ECANCELED), and all is as before.
         """
-        self._parked = []
         await self._order("park", lambda token: self._lib.core_export_park(self._engine, token))
-        return self._parked
+        parked, self._parked = self._parked, []
+        return parked
 
     def export_unpark(self) -> None:
         """Take requests again."""

@@ -33,8 +33,9 @@ class FuseDevice:
             raise
         return Made(Attached(self.name, path, wish.size_bytes, wish.identifier))
 
-    def take_over(self, wish: Wish, device: Attached) -> Made | None:
+    def take_over(self, wish: Wish, device: Attached, *, served: bool) -> Made | None:
         """Find everything still there: nbdkit comes to `Wish.server` by itself."""
+        del served  # nbdkit's connection; without one it makes another
         programs = _proxy(wish)
         same = device.identifier == wish.identifier and device.size_bytes == wish.size_bytes
         if same and programs.is_whole() and device.path in loop.of_file(programs.file):

@@ -8,6 +8,7 @@ says. Knows no role, no rules and no engine: a served socket is a number that th
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,13 @@ class Made:
     queue: Queue | None = None
 
 
+def has_hung_up(fd: int) -> bool:
+    """Say whether nobody holds the other end of a socket."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
+
+
 class Kind(Protocol):
     """One way to a block device."""
 
@@ -90,8 +98,11 @@ class Kind(Protocol):
     def attach(self, wish: Wish) -> Made:
         """Make the device, after clearing away what a killed daemon left. Raise `DeviceError`, leaving nothing."""
 
-    def take_over(self, wish: Wish, device: Attached) -> Made | None:
-        """Serve a device that the last daemon left; None: it is not whole any more. Raise `DeviceError`."""
+    def take_over(self, wish: Wish, device: Attached, *, served: bool) -> Made | None:
+        """Serve a device that the last daemon left; None: it is not whole any more. Raise `DeviceError`.
+
+        `served`: its socket was handed over by the last daemon and is served already.
+        """
 
     def grow(self, wish: Wish, device: Attached) -> None:
         """Let the device have `wish.size_bytes`, under who has it open. Blocks while requests are held.

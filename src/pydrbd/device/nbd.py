@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import shutil
 import socket
 import subprocess
@@ -27,7 +26,7 @@ from threading import Thread
 from typing import Protocol, Self
 
 from pydrbd.device import openers
-from pydrbd.device.kind import BLOCK_BYTES, Attached, DeviceError, Made, Wish
+from pydrbd.device.kind import BLOCK_BYTES, Attached, DeviceError, Made, Wish, has_hung_up
 
 MODULE = "nbd"
 SYS = Path("/sys")
@@ -118,11 +117,13 @@ class NbdDevice:
         device = Attached(self.name, f"/dev/nbd{index}", wish.size_bytes, wish.identifier)
         return Made(device, _nonblocking(ours))
 
-    def take_over(self, wish: Wish, device: Attached) -> Made | None:
-        """Give the device that waits a new socket."""
+    def take_over(self, wish: Wish, device: Attached, *, served: bool) -> Made | None:
+        """Give the device that waits a new socket; one that is served has not noticed anything."""
         index = _index(device)
         if device.identifier != wish.identifier or self._backend(index) != wish.identifier:
             return None
+        if served:
+            return Made(device)
         deadline = time.monotonic() + PATIENCE_S
         while True:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -132,9 +133,9 @@ class NbdDevice:
             except OSError as error:
                 ours.close()
                 raise DeviceError(f"{device.path} cannot be taken over: {error}") from error
-            if not _hung_up(ours):
+            if not has_hung_up(ours.fileno()):
                 return Made(device, _nonblocking(ours))
-            # The kernel had no use for it: it has not noticed yet that the old socket is dead.
+            # Ours is closed, and the kernel has no use for it: it has not noticed yet that the old socket is dead.
             ours.close()
             if time.monotonic() > deadline:
                 raise DeviceError(f"{device.path} cannot be taken over: the kernel still holds the old connection")
@@ -244,13 +245,6 @@ def _settings(wish: Wish, index: int | None) -> Settings:
 
 def _index(device: Attached) -> int:
     return int(device.path.removeprefix("/dev/nbd"))
-
-
-def _hung_up(sock: socket.socket) -> bool:
-    """Say whether nobody holds the other end: ours is closed, the kernel's reference would keep it."""
-    poll = select.poll()
-    poll.register(sock, 0)
-    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 def _nonblocking(sock: socket.socket) -> int:

@@ -18,9 +18,9 @@ class NoDevice:
         """Refuse."""
         raise DeviceError(f"{wish.resource} is configured without a device (attach none)")
 
-    def take_over(self, wish: Wish, device: Attached) -> Made | None:
+    def take_over(self, wish: Wish, device: Attached, *, served: bool) -> Made | None:
         """Return None: there is nothing to take over."""
-        del wish, device
+        del wish, device, served
         return None
 
     def grow(self, wish: Wish, device: Attached) -> None:

@@ -78,8 +78,9 @@ class UblkDevice:
         device = Attached(self.name, f"/dev/ublkb{number}", wish.size_bytes, wish.identifier)
         return Made(device, queue=Queue(fd, DEPTH, lambda: self._start(number)))
 
-    def take_over(self, wish: Wish, device: Attached) -> Made | None:
+    def take_over(self, wish: Wish, device: Attached, *, served: bool) -> Made | None:
         """Serve the device that waits."""
+        del served  # there is no socket; the queue ended with its engine
         number = _number(device)
         same = device.identifier == wish.identifier and device.size_bytes == wish.size_bytes
         info = self._info(number)

@@ -36,6 +36,8 @@ from pydrbd.node.chronicle.decisions import Chronicle
 from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
 from pydrbd.node.export_socket import ExportSocket
 from pydrbd.node.handlers import Handlers
+from pydrbd.node.handover.hand_over import HandOver
+from pydrbd.node.handover.inheritance import Inheritance
 from pydrbd.node.kernel import memory
 from pydrbd.node.kernel.kernel_device import KernelDevice, Server
 from pydrbd.node.kernel.take_over import take_over
@@ -71,10 +73,20 @@ class Daemon:
     """One resource on this node."""
 
     def __init__(
-        self, view: ResourceView, places: Places, binding: Binding | None = None, *, may_have_device: bool = False
+        self,
+        view: ResourceView,
+        places: Places,
+        binding: Binding | None = None,
+        *,
+        may_have_device: bool = False,
+        inherited: Inheritance | None = None,
     ) -> None:
-        """`may_have_device`: this host will write through us, and `memory.protect` was called."""
+        """`may_have_device`: this host will write through us, and `memory.protect` was called.
+
+        `inherited`: of the program that we succeed; what we have no use for is closed.
+        """
         self._may_have_device = may_have_device
+        self._inherited = inherited or Inheritance()
         self._view = view
         self._places = places
         self._engine = Engine(_engine_options(may_have_device=may_have_device), binding)
@@ -82,7 +94,7 @@ class Daemon:
         self._disk = Attachment(view, self._engine, places.state)
         self._removal = DiskRemoval(self._on_disk_removed)
         self._export = ExportSocket(places.run / "nbd.sock", self._engine.export_client, self._clients)
-        server = Server(self._serve_device, self._engine.export_ublk)
+        server = Server(self._serve_device, self._engine.export_ublk, self._engine.export_adopt)
         self._device = KernelDevice(view, places.run, server, self._on_openers)
         self._handlers = Handlers(view, places.configuration, self._on_handler_ended)
         self._translator = Translator(self._link.decode, new_uuid, self._bits_set)
@@ -91,13 +103,17 @@ class Daemon:
         self._order = ResyncOrder(view, places.run, self._performer)
         self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
         self._overview = Overview(view, self._performer, self._engine, self._device, self._chronicle)
-        self._verbs = Verbs(view.resource.name, self._performer, self._overview.status, self._device, self._leave)
+        self._verbs = Verbs(view.resource.name, self._performer, self._overview.status, self._device)
         self._verbs.take("attach", self._on_attach)
+        self._hand_over = HandOver(self._performer, self._engine, self._verbs, self._device, self._export, self._leave)
+        self._verbs.take("restart", self._hand_over.restart)
         self._admin = AdminSocket(places.run / "control.sock", self._verbs.answer)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._exit = asyncio.Event()
         self.left = False
         """It ends with its device in place, for the next daemon."""
+        self.bequest: Inheritance | None = None
+        """It has ended in order, to be succeeded by the next program in this process, which gets this."""
         self.died = ""
         """Why it ends as by a kill: its engine is gone."""
         self._told = 0
@@ -125,8 +141,9 @@ class Daemon:
             await self._stop()
 
     async def _start(self, performing: asyncio.Future[None]) -> None:
+        inherited = self._inherited
         try:
-            self._link.reserve()
+            self._link.reserve(inherited)
         except OSError as error:
             raise StartError(f"{self._view.resource.name}: {error.strerror}", EXIT_INVALID) from error
         self._engine.start(self._on_fact)
@@ -138,6 +155,7 @@ class Daemon:
         attached = await self._disk.attach()
         self._removal.watch(self._disk.paths)
         self._device.identify(attached.device_uuid)
+        self._device.inherit(inherited)
         await self._settle(attached, performing)
         if not self._performer.state.has_disk:
             raise StartError(f"{self._view.resource.name}: {self._last_error or 'the disk was refused'}", EXIT_INVALID)
@@ -146,12 +164,16 @@ class Daemon:
         await self._settle(events.Connect(INTERNAL_TOKEN), performing)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        if inherited.was_primary:
+            # Who asks meanwhile waits in the socket's queue, instead of hearing that we are Secondary.
+            await self._take_over(performing)
         try:
-            await self._admin.open()
+            await self._admin.open(inherited.take_listener("admin", str(self._admin.path)))
         except OSError as error:
             raise StartError(f"{self._view.resource.name}: {error.strerror}") from error
         log.info("up, with %s, pid %d", self._engine.io_name, os.getpid())
-        await self._take_over(performing)
+        if not inherited.was_primary:
+            await self._take_over(performing)
 
     def _open_order(self) -> None:
         try:
@@ -170,7 +192,7 @@ class Daemon:
 
     async def _take_over(self, performing: asyncio.Future[None]) -> None:
         """Go on where a killed daemon was; a take-over that has to wait does so behind our back."""
-        taking = asyncio.ensure_future(take_over(self._device, self._performer, self._verbs))
+        taking = asyncio.ensure_future(take_over(self._device, self._performer, self._verbs, self._inherited))
         self._telling.add(taking)
         taking.add_done_callback(self._telling.discard)
         await asyncio.wait({taking, performing}, timeout=TAKE_OVER_S, return_when=asyncio.FIRST_COMPLETED)
@@ -190,14 +212,19 @@ class Daemon:
             timer.cancel()
         for task in self._telling:
             task.cancel()
+        if self._hand_over.under_way:
+            self.bequest = self._hand_over.keep(self._admin)
         await self._device.close()
         await self._export.close()
         await self._link.stop_listening()
-        self._engine.stop()
+        self._engine.stop()  # waits for the disk: whoever opens it next finds it at rest
         self._disk.close()
         self._removal.close()
         await self._admin.close()
         self._order.close()
+        self._inherited.close()
+        if self.bequest is not None:
+            self._hand_over.finish(self.bequest, self._admin, self._link)
 
     def _on_signal(self, number: int) -> None:
         """Go down in order. A Primary that is held open stays: taking its device away is not ours to decide, once."""
@@ -377,12 +404,15 @@ class Daemon:
 
     async def _open_export(self, _: effects.OpenExport) -> None:
         await self._engine.export_open(self._view.resource.name, read_only=False)
-        self._export.open()
+        for client in self._inherited.take_clients(device=False):
+            self._engine.export_adopt(client)
+        self._export.open(self._inherited.take_listener("export", str(self._export.path)))
         await self._device.appear(self._size_sectors() * SECTOR_BYTES)
 
     async def _close_export(self, _: effects.CloseExport) -> None:
-        await self._device.vanish()
-        await self._export.close()
+        if not self._hand_over.under_way:
+            await self._device.vanish()
+            await self._export.close()
         await self._engine.export_close()
 
     def _start_resync(self, effect: effects.StartResync) -> None:

@@ -1,6 +1,8 @@
 """The NBD socket of the resource: there while it is Primary, mode 0600; accepted sockets are handed to the engine.
 
-Knows nothing of NBD. A socket file left by a killed daemon is replaced: the caller holds the resource's lock.
+Knows nothing of NBD. A socket file left by a killed daemon is replaced: the caller holds the resource's lock. Clients
+are accepted in the event loop's own callback, so that between two of its turns none is half way in: while paused, who
+connects waits in the kernel's queue, where the next program finds him.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 CLIENTS_MAX = 64
-BACKLOG = 16
+BACKLOG = 64
 RETRY_S = 0.5
 
 
@@ -45,41 +47,63 @@ class ExportSocket:
         self._hand_over = hand_over
         self._clients = clients
         self._listener: socket.socket | None = None
-        self._acceptor: asyncio.Task[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether clients can come in."""
         return self._listener is not None
 
-    def open(self) -> None:
-        """Let the socket appear. Twice is fine. Raises `OSError`."""
+    def open(self, inherited: socket.socket | None = None) -> None:
+        """Let the socket appear, or go on with an inherited one. Twice is fine. Raises `OSError`."""
         if self._listener is None:
-            self._listener = bind_private(self.path)
-            self._acceptor = asyncio.ensure_future(self._accept_all(self._listener))
+            self._listener = inherited or bind_private(self.path)
+            self.resume()
+
+    def pause(self) -> None:
+        """Let nobody in for now."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def resume(self) -> None:
+        """Let clients in again."""
+        self._retry = None
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+
+    def keep(self) -> int:
+        """Be closed here, and return the listening socket's descriptor, which goes on to listen; -1: not open."""
+        if self._listener is None:
+            return -1
+        self.pause()
+        listener, self._listener = self._listener, None
+        return listener.detach()
 
     async def close(self) -> None:
         """Let it go; clients that are in stay in."""
-        if self._listener is None or self._acceptor is None:
+        if self._listener is None:
             return
         self.path.unlink(missing_ok=True)
-        self._acceptor.cancel()
-        await asyncio.gather(self._acceptor, return_exceptions=True)
+        self.pause()
         self._listener.close()
-        self._listener = self._acceptor = None
+        self._listener = None
 
-    async def _accept_all(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                sock, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                log.error("cannot accept an NBD client: %s", error.strerror)
-                await asyncio.sleep(RETRY_S)
-                continue
-            if self._clients() >= CLIENTS_MAX:
-                log.warning("refused an NBD client: there are %d already", CLIENTS_MAX)
-                sock.close()
-                continue
-            sock.setblocking(False)
-            self._hand_over(sock.detach())
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.error("cannot accept an NBD client: %s", error.strerror)
+            self.pause()
+            self._retry = asyncio.get_running_loop().call_later(RETRY_S, self.resume)
+            return
+        if self._clients() >= CLIENTS_MAX:
+            log.warning("refused an NBD client: there are %d already", CLIENTS_MAX)
+            sock.close()
+            return
+        sock.setblocking(False)
+        self._hand_over(sock.detach())

@@ -23,6 +23,7 @@ from pydrbd.device.choice import choose, kinds
 from pydrbd.device.kind import DeviceError
 from pydrbd.node import logging_setup
 from pydrbd.node.daemon import Daemon, Places
+from pydrbd.node.handover.inheritance import Inheritance, load
 from pydrbd.node.kernel import memory
 from pydrbd.node.process import (
     EXIT_INVALID,
@@ -37,23 +38,27 @@ from pydrbd.node.process import (
 
 log = logging.getLogger(__name__)
 
+PROGRAM = "pydrbd.node.main"
 DEFAULT_CONFIG = "/etc/drbd.conf"
 DEFAULT_RUN_DIR = "/run/pydrbd"
 DEFAULT_STATE_DIR = "/var/lib/pydrbd"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the daemon; return its exit code."""
+    """Run the daemon; return its exit code. Does not return if the next program takes its place."""
+    inherited = load(os.environ)
     options = _parser().parse_args(arguments)
+    readiness = _readiness(inherited)
     try:
         view = _view(options.config, options.node, options.resource)
         places = _places(options)
     except StartError as error:
-        sys.stderr.write(f"{error.sentence}\n")
+        readiness.failed(error)
         return error.exit_code
-    readiness = Readiness(None) if options.foreground else go_to_background()
+    if inherited is None and not options.foreground:
+        readiness = go_to_background()
     try:
-        left = _serve(view, places, readiness, in_foreground=options.foreground)
+        end = _serve(view, places, readiness, inherited, in_foreground=options.foreground)
     except StartError as error:
         log.error("not started: %s", error.sentence)
         readiness.failed(error)
@@ -63,7 +68,28 @@ def main(arguments: list[str] | None = None) -> int:
         log.exception("the daemon ends by a fault of its own")
         readiness.failed(StartError(f"{view.resource.name}: the daemon failed: {error}"))
         return EXIT_OTHER
-    return EXIT_LEFT if left and is_supervised() else 0
+    if isinstance(end, Inheritance):
+        return _succeed(end, options, places)
+    return EXIT_LEFT if end and is_supervised() else 0
+
+
+def _readiness(inherited: Inheritance | None) -> Readiness:
+    """Return who is to be told that we are up, or why not, if that is not a process that waits."""
+    return Readiness(inherited.asker if inherited is not None and inherited.asker >= 0 else None)
+
+
+def _succeed(bequest: Inheritance, options: argparse.Namespace, places: Places) -> int:
+    """Start the next program in this process. Returns if that fails: then this is as good as a crash."""
+    words = [sys.executable, "-m", PROGRAM, options.resource, "--config", str(places.configuration)]
+    words += ["--node", options.node, "--run-dir", str(places.run.parent), "--state-dir", str(places.state)]
+    words += ["--foreground"] if options.foreground else []
+    try:
+        os.execve(words[0], words, os.environ | bequest.store())  # noqa: S606 - ourselves, or what replaced us
+    except OSError as error:
+        failure = StartError(f"{options.resource}: the next program cannot be started: {error.strerror}")
+        log.critical("%s", failure.sentence)
+        _readiness(bequest).failed(failure)
+        return EXIT_LEFT if is_supervised() else failure.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,10 +127,16 @@ def _places(options: argparse.Namespace) -> Places:
     return Places(options.config.absolute(), run, state)
 
 
-def _serve(view: ResourceView, places: Places, readiness: Readiness, *, in_foreground: bool) -> bool:
-    """Run the daemon to its end. Return whether it has left its device to a successor."""
+def _serve(
+    view: ResourceView, places: Places, readiness: Readiness, inherited: Inheritance | None, *, in_foreground: bool
+) -> Inheritance | bool:
+    """Run the daemon to its end. Return what the next program in this process gets, or whether one is to come at all.
+
+    The latter means that a device was left to it.
+    """
     name = view.resource.name
-    lock = PidFile.acquire(places.run / "pid", name)
+    lock = PidFile.inherit(places.run / "pid", name, -1 if inherited is None else inherited.lock)
+    bequest: Inheritance | None = None
     try:
         log_file = None if in_foreground else places.state / f"{name}.log"
         try:
@@ -117,19 +149,25 @@ def _serve(view: ResourceView, places: Places, readiness: Readiness, *, in_foreg
         for trouble in memory.protect() if may_have_device else []:
             log.warning("%s", trouble)
 
-        async def live() -> bool:
-            daemon = Daemon(view, places, may_have_device=may_have_device)
+        async def live() -> Daemon:
+            daemon = Daemon(view, places, may_have_device=may_have_device, inherited=inherited)
             await daemon.run(readiness)
             if daemon.died:
                 raise RuntimeError(daemon.died)
-            return daemon.left
+            return daemon
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            left = runner.run(live())
-        log.info("gone, with the device in place" if left else "down")
-        return left
+            daemon = runner.run(live())
+        bequest = daemon.bequest
+        if bequest is not None:
+            bequest.lock = lock.fd
+            log.info("the next program takes over")
+            return bequest
+        log.info("gone, with the device in place" if daemon.left else "down")
+        return daemon.left
     finally:
-        lock.release()
+        if bequest is None:
+            lock.release()
 
 
 def _may_have_device(view: ResourceView) -> bool:

@@ -7,6 +7,7 @@ whether it is up, or in one sentence with an exit code why not.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -61,6 +62,15 @@ class PidFile:
         os.write(fd, f"{os.getpid()}\n".encode())
         return cls(path, fd)
 
+    @classmethod
+    def inherit(cls, path: Path, resource: str, fd: int) -> PidFile:
+        """Go on with the lock of the program before us in this process, or take it anew if there is none."""
+        if fd >= 0 and _is_still(fd, path):
+            return cls(path, fd)
+        if fd >= 0:
+            os.close(fd)
+        return cls.acquire(path, resource)
+
     def release(self) -> None:
         """Remove the file, then let go: nobody can lock a name that is about to vanish and keep it."""
         self.path.unlink(missing_ok=True)
@@ -83,12 +93,15 @@ class Readiness:
     """The end of the pipe in the daemon: says once that it is up, or why it is not."""
 
     def __init__(self, fd: int | None) -> None:
-        """`fd` is the pipe to the process that waits; None in the foreground, where errors go to stderr."""
+        """`fd` is the pipe to the process that waits; None in the foreground, where errors go to stderr.
+
+        After a planned restart it is the connection of who asked for that; what is said is a reply of the admin socket.
+        """
         self._fd = fd
 
     def up(self) -> None:
         """Say that the daemon is up, to systemd as well if that is who started us (sd_notify)."""
-        self._say({"exit": 0, "sentence": ""})
+        self._say(0, "")
         address = os.environ.get("NOTIFY_SOCKET", "")
         if address:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
@@ -100,13 +113,17 @@ class Readiness:
         """Say why it is not."""
         if self._fd is None:
             sys.stderr.write(f"{error.sentence}\n")
-        self._say({"exit": error.exit_code, "sentence": error.sentence})
+        self._say(error.exit_code, error.sentence)
 
-    def _say(self, message: dict[str, object]) -> None:
-        if self._fd is not None:
-            os.write(self._fd, json.dumps(message).encode())
-            os.close(self._fd)
-            self._fd = None
+    def _say(self, exit_code: int, sentence: str) -> None:
+        if self._fd is None:
+            return
+        message = {"exit": exit_code, "sentence": sentence, "text": "", "data": None}
+        # Who no longer waits has nothing to be told.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            os.write(self._fd, json.dumps(message).encode() + b"\n")
+        os.close(self._fd)
+        self._fd = None
 
 
 def go_to_background() -> Readiness:

@@ -95,7 +95,7 @@ def test_writing_waits_for_a_successor_of_the_server(wish: Wish, server: Server)
     writing.start()
     time.sleep(0.3)
     assert writing.is_alive()
-    made = kind.take_over(wish, device)
+    made = kind.take_over(wish, device, served=False)
     server.start()
     writing.join(10)
     assert not writing.is_alive()
@@ -139,7 +139,7 @@ def test_a_device_that_lost_a_part_is_not_taken_over_but_made_anew(wish: Wish, k
         if program == killed:
             os.kill(pid, 9)
     time.sleep(0.1)
-    assert kind.take_over(wish, device) is None
+    assert kind.take_over(wish, device, served=False) is None
     again = kind.attach(wish).device
     write(again.path, b"z" * 4096)
     kind.detach(wish, again, force=False)
@@ -151,7 +151,7 @@ def test_another_disks_device_is_not_taken_over(wish: Wish) -> None:
     kind = FuseDevice()
     device = kind.attach(wish).device
     old = Attached(device.kind, device.path, device.size_bytes, "pydrbd:drbd0:another")
-    assert kind.take_over(wish, old) is None
+    assert kind.take_over(wish, old, served=False) is None
 
 
 def test_nothing_is_left_of_a_start_that_fails(wish: Wish) -> None:

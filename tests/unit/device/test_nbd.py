@@ -156,7 +156,7 @@ def test_what_a_killed_daemon_left_is_cleared_before(device: NbdDevice, kernel: 
 def test_a_successor_takes_the_device_over(device: NbdDevice, kernel: FakeKernel, wish: Wish) -> None:
     first = device.attach(wish)
     os.close(first.served_fd or -1)  # the daemon dies
-    made = device.take_over(wish, first.device)
+    made = device.take_over(wish, first.device, served=False)
     assert made is not None
     assert made.device == first.device
     say(made.served_fd or -1, kernel.sockets[0])
@@ -168,7 +168,7 @@ def test_a_socket_that_the_kernel_had_no_use_for_is_given_again(
     first = device.attach(wish)
     os.close(first.served_fd or -1)
     kernel.useless_reconfigures = 2
-    made = device.take_over(wish, first.device)
+    made = device.take_over(wish, first.device, served=False)
     assert made is not None
     say(made.served_fd or -1, kernel.sockets[0])
     assert kernel.asked.count(("reconfigure", 0)) == 3
@@ -178,7 +178,7 @@ def test_another_resources_device_is_never_taken_over(device: NbdDevice, kernel:
     first = device.attach(wish)
     os.close(first.served_fd or -1)
     other = replace(wish, identifier="pydrbd:drbd1:1")
-    assert device.take_over(other, first.device) is None
+    assert device.take_over(other, first.device, served=False) is None
     assert ("reconfigure", 0) not in kernel.asked
 
 

@@ -172,7 +172,7 @@ def test_a_successor_takes_the_device_over_as_soon_as_the_driver_lets_it(
     device: UblkDevice, driver: FakeDriver, wish: Wish, left: Attached
 ) -> None:
     driver.busy_recoveries = 2
-    made = device.take_over(wish, left)
+    made = device.take_over(wish, left, served=False)
     assert driver.count(ublk_control.START_USER_RECOVERY) == 3
     assert driver.devices[0].state == QUIESCED
     assert begun(made) == left
@@ -186,23 +186,23 @@ def test_a_driver_that_never_lets_it_is_named(
     monkeypatch.setattr(ublk, "PATIENCE_S", 0.05)
     driver.busy_recoveries = 1000
     with pytest.raises(DeviceError, match="/dev/ublkb0 cannot be taken over"):
-        device.take_over(wish, left)
+        device.take_over(wish, left, served=False)
 
 
 def test_what_is_not_ours_or_not_whole_is_not_taken_over(
     device: UblkDevice, driver: FakeDriver, wish: Wish, left: Attached
 ) -> None:
-    assert device.take_over(replace(wish, identifier="pydrbd:drbd0:other"), left) is None
-    assert device.take_over(replace(wish, size_bytes=1 << 20), left) is None
+    assert device.take_over(replace(wish, identifier="pydrbd:drbd0:other"), left, served=False) is None
+    assert device.take_over(replace(wish, size_bytes=1 << 20), left, served=False) is None
     driver.refusals = {ublk_control.START_USER_RECOVERY: errno.EINVAL}
-    assert device.take_over(wish, left) is None
+    assert device.take_over(wish, left, served=False) is None
     driver.refusals = {}
     driver.devices[0] = replace(driver.devices[0], state=DEAD)
-    assert device.take_over(wish, left) is None
+    assert device.take_over(wish, left, served=False) is None
     driver.devices[0] = replace(driver.devices[0], state=QUIESCED, mark=1)
-    assert device.take_over(wish, left) is None
+    assert device.take_over(wish, left, served=False) is None
     del driver.devices[0]
-    assert device.take_over(wish, left) is None
+    assert device.take_over(wish, left, served=False) is None
     assert driver.count(ublk_control.START_USER_RECOVERY) == 1
 
 

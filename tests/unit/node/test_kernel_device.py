@@ -43,8 +43,8 @@ class FakeKind:
         assert wish.server.is_socket()
         return Made(Attached(self.name, "/dev/fake0", wish.size_bytes, wish.identifier))
 
-    def take_over(self, wish: Wish, device: Attached) -> Made | None:
-        self.asked.append("take over")
+    def take_over(self, wish: Wish, device: Attached, *, served: bool) -> Made | None:
+        self.asked.append("take over, served" if served else "take over")
         return Made(device) if self.whole and device.identifier == wish.identifier else None
 
     def detach(self, _wish: Wish, device: Attached, *, force: bool) -> None:
@@ -167,14 +167,19 @@ def test_a_promotion_without_its_device_says_so_and_serves_the_socket(
     assert not held_by
 
 
+class CrashError(Exception):
+    """The daemon is to end as by a crash."""
+
+
 def leave_primary(directory: Path) -> None:
     """Let a daemon end as Primary with its device in place."""
 
     async def body(node: Node, _lib: FakeLib) -> None:
         await node.ask("primary", force=True)
-        assert (await node.ask("leave"))["exit"] == 0
+        raise CrashError
 
-    playing(fuse_node(directory), body)
+    with pytest.raises(CrashError):
+        playing(fuse_node(directory), body)
 
 
 def test_a_successor_becomes_primary_and_takes_the_device_over(tmp_path: Path, kind: FakeKind, held_by: list[Opener]):
@@ -218,16 +223,6 @@ def test_who_may_not_be_primary_any_more_clears_the_device_away(
     assert not held_by
     assert kind.asked == ["attach", "clear"]
     assert not (tmp_path / "nb0").is_symlink()
-
-
-def test_without_a_device_there_is_nothing_to_leave(tmp_path: Path, kind: FakeKind, held_by: list[Opener]):
-    async def body(node: Node, _lib: FakeLib) -> None:
-        assert (await node.ask("leave"))["exit"] == 10
-        await node.ask("down")
-
-    playing(fuse_node(tmp_path), body)
-    assert not held_by
-    assert kind.asked == []
 
 
 class QueueKind(FakeKind):

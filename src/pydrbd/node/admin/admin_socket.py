@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,7 +66,8 @@ def read_request(line: bytes) -> Request:
     return Request(verb, arguments)
 
 
-Answer = Callable[[Request], Awaitable[Reply]]
+Answer = Callable[[Request], Awaitable[Reply | None]]
+"""None: the next program in this process answers (`AdminSocket.asker`)."""
 
 
 class AdminSocket:
@@ -76,15 +79,26 @@ class AdminSocket:
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()
+        self._kept: socket.socket | None = None
+        self.asker = -1
+        """The connection of who is to be answered by the next program, the reader's."""
 
-    async def open(self) -> None:
-        """Listen. Raises `OSError`."""
-        sock = bind_private(self.path)
+    async def open(self, inherited: socket.socket | None = None) -> None:
+        """Listen, or go on with an inherited socket. Raises `OSError`."""
+        sock = inherited or bind_private(self.path)
+        self._kept = sock.dup()
         self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=LINE_BYTES_MAX)
+
+    def keep(self) -> int:
+        """Let the socket outlive `close`; return its descriptor, where clients wait from then on. -1: not open."""
+        kept, self._kept = self._kept, None
+        return -1 if kept is None else kept.detach()
 
     async def close(self) -> None:
         """Let no new client in, give those who are being answered a moment, and hang up."""
-        self.path.unlink(missing_ok=True)
+        if self._kept is not None:
+            self.path.unlink(missing_ok=True)
+            self._kept.close()
         if self._server is not None:
             self._server.close()
         if self._answering:
@@ -123,6 +137,7 @@ class AdminSocket:
             await answering
 
     async def _reply_to(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        reply: Reply | None
         try:
             reply = await self._answer(read_request(line))
         except UnreadableRequestError as error:
@@ -131,7 +146,10 @@ class AdminSocket:
             # A fault of ours. Whoever asked must hear something all the same.
             log.exception("a request failed: %r", line)
             reply = Reply(EXIT_OTHER, "the daemon failed at this request; see its log")
-        await _write(writer, reply)
+        if reply is None:
+            self.asker = os.dup(writer.get_extra_info("socket").fileno())
+        else:
+            await _write(writer, reply)
 
 
 async def _write(writer: asyncio.StreamWriter, reply: Reply) -> None:

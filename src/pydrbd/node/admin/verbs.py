@@ -20,14 +20,13 @@ from pydrbd.node.admin.admin_socket import EXIT_OK, EXIT_USAGE, Reply, Request
 from pydrbd.node.admin.status import Json, as_text
 from pydrbd.node.attachment import new_uuid
 from pydrbd.node.performer import Performer
-from pydrbd.node.process import StartError, is_supervised
+from pydrbd.node.process import StartError
 from pydrbd.state.node_state import NodeState
 
 EXIT_TIMED_OUT = 5
 """drbdsetup's, of `wait-connect` and `wait-sync`."""
 EXIT_UNFINISHED = 20
 EXIT_WITHOUT_DEVICE = 20
-EXIT_NO_DEVICE = 10
 DEADLINE_S = 60.0
 DOWN_DEADLINE_S = 120.0
 SYNC_STATES = frozenset(
@@ -124,17 +123,14 @@ class Verbs:
         performer: Performer,
         status: Callable[[], Json],
         device: Device,
-        leave: Callable[[], bool],
     ) -> None:
-        """`leave` ends the daemon with its device in place; False: there is none, or others would notice."""
-        self._resource = resource
+        self.resource = resource
         self._performer = performer
         self._status = status
         self._device = device
-        self._leave = leave
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._lookups: dict[str, Callable[[Request], Awaitable[Reply]]] = {
+        self._lookups: dict[str, Callable[[Request], Awaitable[Reply | None]]] = {
             "status": self._on_status,
             "why": self._on_why,
             "role": self._on_role,
@@ -142,11 +138,10 @@ class Verbs:
             "dstate": self._on_dstate,
             "wait-connect": self._on_wait_connect,
             "wait-sync": self._on_wait_sync,
-            "leave": self._on_leave,
         }
 
-    async def answer(self, request: Request) -> Reply:
-        """Return the reply to a request; never raises for what a user can write."""
+    async def answer(self, request: Request) -> Reply | None:
+        """Return the reply to a request; never raises for what a user can write. None: as `AdminSocket` has it."""
         lookup = self._lookups.get(request.verb)
         if lookup is not None:
             return await lookup(request)
@@ -158,7 +153,7 @@ class Verbs:
         except ValueError as error:
             return Reply(EXIT_USAGE, f"{request.verb}: {error}")
 
-    def take(self, verb: str, answers: Callable[[Request], Awaitable[Reply]]) -> None:
+    def take(self, verb: str, answers: Callable[[Request], Awaitable[Reply | None]]) -> None:
         """Let `answers` answer a verb that is more than an event for the rules."""
         self._lookups[verb] = answers
 
@@ -181,9 +176,7 @@ class Verbs:
             self._device.by_force = bool(arguments.get("force"))
         reply = await self._answer_to(token, event, verb, command.deadline_s)
         if verb == "primary" and reply.exit == EXIT_OK and self._device.problem:
-            return Reply(
-                EXIT_WITHOUT_DEVICE, f"{self._resource}: Primary, but without a device: {self._device.problem}"
-            )
+            return Reply(EXIT_WITHOUT_DEVICE, f"{self.resource}: Primary, but without a device: {self._device.problem}")
         return reply
 
     async def _answer_to(self, token: int, event: Event, verb: str, deadline_s: float) -> Reply:
@@ -193,7 +186,7 @@ class Verbs:
             self._performer.post(event)
             return await asyncio.wait_for(answered, deadline_s)
         except TimeoutError:
-            sentence = f"{self._resource}: {verb} has not finished after {deadline_s:.0f} s; it goes on"
+            sentence = f"{self.resource}: {verb} has not finished after {deadline_s:.0f} s; it goes on"
             return Reply(EXIT_UNFINISHED, sentence)
         finally:
             del self._waiting[token]
@@ -210,7 +203,7 @@ class Verbs:
             if effect.refusal is Refusal.HELD_OPEN and not text:
                 text = ", ".join(str(opener) for opener in self._device.openers)
             more = f" ({text})" if text else ""
-            sentence = f"{self._resource}: State change failed: {effect.refusal.sentence}{more}"
+            sentence = f"{self.resource}: State change failed: {effect.refusal.sentence}{more}"
             waiting.set_result(Reply(effect.refusal.exit_code, sentence))
 
     # --- looking up --------------------------------------------------------------------------------------------------
@@ -235,11 +228,6 @@ class Verbs:
         state = self._state
         return Reply(text=f"{state.disk}/{state.peer_disk}\n")
 
-    async def _on_leave(self, _: Request) -> Reply:
-        if self._leave():
-            return Reply(data={"supervised": is_supervised()})
-        return Reply(EXIT_NO_DEVICE, f"{self._resource}: there is no device to leave to another daemon")
-
     # --- waiting -----------------------------------------------------------------------------------------------------
 
     async def _on_wait_connect(self, request: Request) -> Reply:
@@ -260,9 +248,9 @@ class Verbs:
         try:
             await asyncio.wait_for(self._performer.wait_until(ended), timeout_s or None)
         except TimeoutError:
-            return Reply(EXIT_TIMED_OUT, f"{self._resource}: {request.verb}: nothing after {timeout_s:g} s")
+            return Reply(EXIT_TIMED_OUT, f"{self.resource}: {request.verb}: nothing after {timeout_s:g} s")
         if not condition(self._state):
-            return Reply(EXIT_TIMED_OUT, f"{self._resource}: {request.verb}: the resource is StandAlone")
+            return Reply(EXIT_TIMED_OUT, f"{self.resource}: {request.verb}: the resource is StandAlone")
         return Reply()
 
     @property

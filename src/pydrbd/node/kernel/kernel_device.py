@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydrbd.config.description import ResourceView
+from pydrbd.core.engine import Parked
 from pydrbd.core.ublk import ublk_command
 from pydrbd.device import freeze, links, openers
 from pydrbd.device.choice import by_name, choose, kinds
-from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Kind, Made, Queue, Wish
+from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Kind, Made, Queue, Wish, has_hung_up
 from pydrbd.device.openers import Opener
 from pydrbd.device.state_file import StateFile
 from pydrbd.node.export_socket import ExportSocket
+from pydrbd.node.handover.inheritance import Inheritance
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +42,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The engine, as a device sees it. Both ways take the descriptor over.
+    """The engine, as a device sees it. Every way takes the descriptor over.
 
     `socket`: the second argument says that it is in transmission. `queue`: of ublk, with its depth; returns when the
-    queue is served, raises `OSError`.
+    queue is served, raises `OSError`. `adopt`: a socket of the program that we succeed.
     """
 
     socket: Callable[[int, bool], None]
     queue: Callable[[int, int], Awaitable[None]]
+    adopt: Callable[[Parked], None]
 
 
 class KernelDevice:
@@ -59,7 +62,8 @@ class KernelDevice:
         self._run = run
         self._engine = server
         self._on_openers = on_openers
-        self._server = ExportSocket(run / "device.sock", self._on_connection, lambda: 0)
+        self.server = ExportSocket(run / "device.sock", self._on_connection, lambda: 0)
+        self._inherited = Inheritance()
         self._state_file = StateFile(run)
         self._kinds = kinds(ublk_command)
         self._thread = ThreadPoolExecutor(1, "device")
@@ -78,6 +82,10 @@ class KernelDevice:
         """Say which disk this is, before anything else."""
         self._identifier = f"pydrbd:{self._view.resource.name}:{device_uuid:016x}"
 
+    def inherit(self, inherited: Inheritance) -> None:
+        """Say what there is of the program that we succeed, before anything else."""
+        self._inherited = inherited
+
     def leftover(self) -> Attached | None:
         """Return the device that the last daemon left when it ended."""
         return self._state_file.load()
@@ -90,18 +98,19 @@ class KernelDevice:
             if kind.name == "none" and self.leftover() is None:
                 return
             # Not before it is known that there will be a device: a socket that nobody serves confuses whoever looks.
-            self._server.open()
+            self.server.open(self._inherited.take_listener("device", str(self.server.path)))
             wish = self._wish(size_bytes)
-            made = await self._do(lambda: self._make(kind, wish))
+            served = self._go_on_with_sockets()
+            made = await self._do(lambda: self._make(kind, wish, served=served))
             if made is not None and made.queue is not None:
                 await self._start(kind, wish, made.queue)
         except (DeviceError, OSError) as error:
             self.problem = str(error)
             log.error("there is no device: %s; the NBD socket %s serves", error, self._run / "nbd.sock")
-            await self._server.close()
+            await self.server.close()
             return
         if made is None:
-            await self._server.close()
+            await self.server.close()
             return
         self._adopt(made)
 
@@ -120,7 +129,7 @@ class KernelDevice:
             log.info("%s is gone", device.path)
         links.remove(self._names(), device.path)
         self._state_file.remove()
-        await self._server.close()
+        await self.server.close()
         self.attached = None
         self._set_openers([])
 
@@ -173,7 +182,7 @@ class KernelDevice:
 
     async def close(self) -> None:
         """Let go of everything here, as a crash would: the device stays for the next daemon."""
-        await self._server.close()
+        await self.server.close()
         self._thread.shutdown(wait=False)
 
     def as_data(self) -> dict[str, Any] | None:
@@ -199,15 +208,25 @@ class KernelDevice:
     def _names(self) -> tuple[Path, ...]:
         return links.names_of(self._view.resource.name, self._volume.device)
 
+    def _go_on_with_sockets(self) -> bool:
+        """Serve the device's sockets that the last program handed over; say whether there are any, and alive."""
+        alive = False
+        for parked in self._inherited.take_clients(device=True):
+            self._connections += 1
+            alive |= not has_hung_up(parked.fd)
+            self._engine.adopt(parked)
+        return alive
+
     def _on_connection(self, fd: int) -> None:
         self._connections += 1
         self._engine.socket(fd, False)
 
-    def _make(self, kind: Kind, wish: Wish) -> Made | None:
+    def _make(self, kind: Kind, wish: Wish, *, served: bool) -> Made | None:
         leftover = self.leftover()
         if leftover is not None:
             old = by_name(leftover.kind, self._kinds)
-            if old is not None and old.name == kind.name and (made := old.take_over(wish, leftover)) is not None:
+            same = old is not None and old.name == kind.name
+            if old is not None and same and (made := old.take_over(wish, leftover, served=served)) is not None:
                 log.info("%s is taken over from the last daemon", leftover.path)
                 return made
             log.warning("%s of the last daemon is not what is wanted now; it goes", leftover.path)

@@ -156,6 +156,15 @@ class Connector:
         self._listener = sock
         return sock
 
+    def go_on(self, listener: socket.socket) -> None:
+        """Listen with a socket that another program has bound."""
+        self._listener = listener
+
+    def keep(self) -> int:
+        """Return the descriptor of the listening socket, the caller's; -1: there is none. `connect` is not called."""
+        listener, self._listener = self._listener, None
+        return -1 if listener is None else listener.detach()
+
     async def connect(self) -> Link:
         """Return the link once it stands. Raises `IncompatibleError`; any other failure is tried again for ever."""
         listener = self._listener or self.listen()

@@ -15,6 +15,7 @@ from pydrbd.core.engine import Digest, Engine, Peer
 from pydrbd.model import events
 from pydrbd.model.events import Event
 from pydrbd.model.packets import Packet, Received
+from pydrbd.node.handover.inheritance import Inheritance
 from pydrbd.node.link.connector import Connector, Link, Terms
 from pydrbd.node.link.handshake import IncompatibleError
 from pydrbd.wire import Agreed, decode, pack
@@ -39,10 +40,22 @@ class PeerLink:
         self._link: Link | None = None
         self._agreed = Agreed()
 
-    def reserve(self) -> None:
+    def reserve(self, inherited: Inheritance | None = None) -> None:
         """Bind the port now, so that an address in use is known before anything is touched. Raises `OSError`."""
         self._connector = Connector(self._terms)
-        self._connector.listen()
+        local = self._terms.local
+        sock = None
+        if inherited is not None:
+            sock = inherited.take_listener("peer", (local.address, local.port))
+        if sock is None:
+            self._connector.listen()
+        else:
+            self._connector.go_on(sock)
+
+    def keep(self) -> int:
+        """Return the descriptor of what `reserve` bound, where the peer can wait; -1: nothing was. The caller's."""
+        connector, self._connector = self._connector, None
+        return -1 if connector is None else connector.keep()
 
     async def start_listening(self) -> None:
         """Listen and connect in the background; `SocketsReady` follows."""

@@ -1,0 +1,1 @@
+"""A planned restart: one program hands what it holds to the next, which runs in the same process."""

@@ -43,7 +43,9 @@ static void submit_to_peer(struct request *request)
     struct core_engine *engine = request->engine;
     if (engine_replicates(engine)) {
         request->legs = (uint8_t)(request->legs | LEG_SENT | (engine->protocol > 1 ? LEG_ACK : 0));
-        if (engine->resync.active && !engine->resync.target)
+        /* Under A and B nobody waits for the word that the peer has written it: it could come after the peer was left
+         * behind, and clear the bit of a later write.  So its bits stay, and the block is fetched once more. */
+        if (engine->protocol == 3 && engine->resync.active && !engine->resync.target)
             request->flags |= REQUEST_IN_SYNC;
         transfer_log_add(engine, request);
         peer_send_write(&engine->peer, request);

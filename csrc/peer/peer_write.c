@@ -93,7 +93,9 @@ void peer_write_begin(struct request *request)
 static void acknowledge(struct request *request)
 {
     struct core_engine *engine = request->engine;
-    bool in_sync = engine->resync.active && engine->resync.target && (request->wire_flags & DP_MAY_SET_IN_SYNC) != 0;
+    /* Only together with the answer that lets the source clear its bit, too (8.4 e_end_block). */
+    uint32_t both = DP_MAY_SET_IN_SYNC | DP_SEND_WRITE_ACK;
+    bool in_sync = engine->resync.active && engine->resync.target && (request->wire_flags & both) == both;
     if (request->result < 0) {
         peer_send_ack(&engine->peer, P_NEG_ACK, request);
         return;

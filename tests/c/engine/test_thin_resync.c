@@ -141,7 +141,7 @@ static void the_largest_and_the_smallest_area_work(uint32_t sectors)
 }
 
 /* The application discards and writes while the areas below it are fetched. */
-static void writes_and_discards_meanwhile_are_on_both(void)
+static void writes_and_discards_meanwhile_are_on_both(uint32_t protocol)
 {
     struct node source, target;
     static char payload[8 * BLOCK];
@@ -156,6 +156,8 @@ static void writes_and_discards_meanwhile_are_on_both(void)
     mark(&source, 0, PAIR_SECTORS);
     mark(&target, 0, PAIR_SECTORS);
     check(core_resync_rate(target.engine, 100 << 10, 256) == 0);
+    check(core_replicate(source.engine, CORE_REPLICATE_PEER, protocol) == 0);
+    check(core_replicate(target.engine, CORE_REPLICATE_PEER, protocol) == 0);
     int fd = nbd_connect(&source);
     check(core_resync_start(source.engine, CORE_RESYNC_SOURCE) == 0);
     check(core_resync_start(target.engine, CORE_RESYNC_TARGET) == 0);
@@ -168,6 +170,8 @@ static void writes_and_discards_meanwhile_are_on_both(void)
     }
     for (; under_way > 0; under_way--)
         check(nbd_reply(fd) == 0);
+    nbd_request(fd, 3, 0, 0, 0, NULL);
+    check(nbd_reply(fd) == 0);
     check(node_await(&target, CORE_FACT_RESYNC_DONE, 0).a == 0);
     check(same_disks(&source, &target));
     check(counters_of(&source).out_of_sync_bits == 0);
@@ -187,6 +191,7 @@ int main(void)
     the_largest_and_the_smallest_area_work(2048);
     the_largest_and_the_smallest_area_work(8);
     the_largest_and_the_smallest_area_work(1536); /* 768 KiB: the device does not end with an area */
-    writes_and_discards_meanwhile_are_on_both();
+    for (uint32_t protocol = 1; protocol <= 3; protocol++)
+        writes_and_discards_meanwhile_are_on_both(protocol);
     return 0;
 }

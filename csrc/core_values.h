@@ -141,11 +141,11 @@ enum core_fact_type {
                is lost; another -errno: blocks are missing; source: b = the sector before which all is compared */
     CORE_FACT_OUT_OF_SYNC = 12,   /* found by a verify: a = sector, b = sectors */
     CORE_FACT_DIGEST_FAILED = 13, /* the peer's data came damaged: a = sector, b = sectors; PEER_LOST follows */
-    CORE_FACT_CONGESTED = 14,     /* the link is slower than the writes: core_peer; told once; a = sectors in flight */
-    CORE_FACT_PARKED = 15, /* a = a socket, the reader's from now on; b = CORE_PARKED_*; payload: what had come of
-                             its next request */
-    CORE_FACT_MENDED = 16  /* what our disk could not read (a = sector, b = sectors) it has again, durably; -ENODATA:
-                              the peer cannot read it either; -ECANCELED: called off */
+    CORE_FACT_CONGESTED = 14, /* the link is slower than the writes: core_peer; each second; a = sectors in flight */
+    CORE_FACT_PARKED = 15,    /* a = a socket, the reader's from now on; b = CORE_PARKED_*; payload: what had come of
+                                its next request */
+    CORE_FACT_MENDED = 16     /* what our disk could not read (a = sector, b = sectors) it has again, durably; -ENODATA:
+                                 the peer cannot read it either; -ECANCELED: called off */
 };
 #define CORE_PARKED_STRUCTURED 1 /* structured replies were negotiated */
 #define CORE_PARKED_DEVICE 2     /* core_export_device */

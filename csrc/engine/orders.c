@@ -87,7 +87,7 @@ static void set_replication(struct core_engine *engine, const struct order *orde
         mend_call_off(engine);
     engine->replication = (enum core_replication)order->a;
     engine->protocol = order->b;
-    engine->peer.congestion_told = false;
+    engine->peer.congestion_told_ns = 0;
     if (engine->replication == CORE_REPLICATE_AHEAD)
         flush_peer_behind(engine);
 }

@@ -2,7 +2,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Whether to wait, to pull ahead or to disconnect is the control plane's to decide.  While we are ahead
+ * Whether to wait, to pull ahead or to disconnect is the control plane's to decide; what it could not act by (a resync
+ * was running) is told again while it lasts.  While we are ahead
  * (CORE_REPLICATE_AHEAD) a write only sets its bits, and nothing of it goes on the wire, which is congested as it is.
  * Before the resync the peer is told of all bits at once. */
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include "bitmap.h"
 #include "engine.h"
 
+#define TELL_AGAIN_NS 1000000000ull
 #define ANNOUNCED_BITS_MAX 256u /* 1 MiB: the largest write that a kernel's DRBD is ever told of */
 #define SECTORS_PER_BIT 8u
 
@@ -18,14 +20,15 @@ void congestion_look(struct core_engine *engine)
 {
     struct peer *peer = &engine->peer;
     const struct core_peer *config = &peer->config;
-    if (peer->congestion_told || engine->protocol != 1)
+    uint64_t now = io_now_ns(engine->io);
+    if (engine->protocol != 1 || (peer->congestion_told_ns != 0 && now - peer->congestion_told_ns < TELL_AGAIN_NS))
         return;
     bool full = config->congestion_fill_sectors != 0 && peer->log.sectors >= config->congestion_fill_sectors;
     bool hot = config->congestion_extents != 0 && engine->disk.log != NULL &&
                activity_log_in_use(engine->disk.log) >= config->congestion_extents;
-    if (!full && !hot)
+    if ((!full && !hot) || !facts_have_room(engine))
         return;
-    peer->congestion_told = true;
+    peer->congestion_told_ns = now;
     facts_simple(engine, CORE_FACT_CONGESTED, 0, peer->log.sectors, 0);
 }
 

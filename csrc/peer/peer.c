@@ -68,8 +68,8 @@ void peer_connect(struct core_engine *engine, uint64_t token, const struct core_
     }
     peer->config = *config;
     peer->state = PEER_UP;
-    peer->draining = peer->paused = peer->stalled = peer->disk_failure_told = peer->forgiving = peer->congestion_told =
-        false;
+    peer->draining = peer->paused = peer->stalled = peer->disk_failure_told = peer->forgiving = false;
+    peer->congestion_told_ns = 0;
     peer->accept = 0;
     peer->filling = NULL;
     peer->heard_ns = io_now_ns(engine->io);

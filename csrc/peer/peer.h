@@ -52,12 +52,12 @@ struct peer {
     uint64_t epochs_flushing;       /* how many from `out` on the flush under way covers */
     struct io_op epoch_flush;
     bool epoch_flush_busy;
-    uint32_t sequence;       /* of our acks */
-    uint32_t write_sequence; /* of our writes */
-    uint32_t unacked;        /* received writes not answered yet */
-    uint32_t pages_held;     /* 4 KiB of payload memory that the peer has us hold */
+    uint32_t sequence;           /* of our acks */
+    uint32_t write_sequence;     /* of our writes */
+    uint32_t unacked;            /* received writes not answered yet */
+    uint32_t pages_held;         /* 4 KiB of payload memory that the peer has us hold */
+    uint64_t congestion_told_ns; /* 0: not yet */
     bool disk_failure_told;
-    bool congestion_told;
     bool forgiving;                   /* released while connected: acks for what was released may still come */
     uint64_t bitmap_bit, bitmap_word; /* where the next bitmap packet goes */
 };

@@ -19,6 +19,7 @@ from pydrbd.model.commands import Socket
 from pydrbd.model.effects import Effect, PersistMetadata, StartResync
 from pydrbd.model.events import Connect, Demote, Disconnect, Down, Invalidate, OthersResync, PauseSync, Promote
 from pydrbd.model.generation import MdFlag
+from pydrbd.model.policies import OnCongestion
 from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Role
 from pydrbd.state.generations import plain
 from pydrbd.state.node_state import Options
@@ -30,9 +31,9 @@ nodes = st.sampled_from(["castor", "pollux"])
 class CheckedNode(Node):
     """A node whose disk watches what it is told to do."""
 
-    def __init__(self, name: str, peer: str, uuids: itertools.count) -> None:
+    def __init__(self, name: str, peer: str, uuids: itertools.count, on_congestion: OnCongestion) -> None:
         disk = Disk(BLOCKS * 8, [0] * BLOCKS, bits=set(range(BLOCKS)))
-        super().__init__(name, disk, Options(node_name=name, peer_name=peer), uuids)
+        super().__init__(name, disk, Options(node_name=name, peer_name=peer, on_congestion=on_congestion), uuids)
         self.kept: set[int] = set()
         self.pair: CheckedPair | None = None
 
@@ -86,11 +87,14 @@ class CheckedPair(ResourcePair):
 class TwoNodes(RuleBasedStateMachine):
     """What can happen to them."""
 
+    on_congestion = OnCongestion.BLOCK
+
     @initialize(synced=st.integers(0, 9).map(bool))
     def begin(self, synced: bool) -> None:
         uuids = itertools.count(0x10000, 0x10000)
         self.values = itertools.count(1)
-        castor, pollux = CheckedNode("castor", "pollux", uuids), CheckedNode("pollux", "castor", uuids)
+        castor = CheckedNode("castor", "pollux", uuids, self.on_congestion)
+        pollux = CheckedNode("pollux", "castor", uuids, self.on_congestion)
         self.pair = CheckedPair(castor, pollux)
         for node in self.pair.nodes:
             node.attach()

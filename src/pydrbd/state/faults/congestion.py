@@ -9,8 +9,8 @@
 8.4 goes back when a last acknowledgement comes, and when that has passed unseen it stays Behind for ever. We look at
 the clock instead: however the last acknowledgement came, a second later it is seen.
 
-A resync that is congested is not pulled ahead of: what it has sent and the peer has not acknowledged would be marked as
-in sync over a write that came meanwhile.
+Nobody pulls ahead of a resync or a verify: what a resync has sent and the peer has not acknowledged would be marked as
+in sync over a write that came meanwhile. Nor while a question to the peer is under way, whose answer begins one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOOK_MS = 1000
 
 
 def on_congested(turn: Turn, event: Congested) -> None:
-    """Act as `on-congestion` says; the engine says it once."""
+    """Act as `on-congestion` says; the engine says it again every second, so what cannot be done now is done then."""
     state = turn.state
     if not _may(state):
         return
@@ -47,13 +47,10 @@ def on_congested(turn: Turn, event: Congested) -> None:
 
 
 def _may(state: NodeState) -> bool:
-    """Whether writes can do without the peer: our own data are good, and nothing else is under way."""
+    """Whether writes can do without the peer: our own data are good, and nothing else is under way or asked for."""
     good = state.disk is state.peer_disk is DiskState.UP_TO_DATE
-    return state.established and good and state.role is Role.PRIMARY and _is_at_rest(state)
-
-
-def _is_at_rest(state: NodeState) -> bool:
-    return state.replication is ReplicationState.ESTABLISHED
+    at_rest = state.replication is ReplicationState.ESTABLISHED and state.pending is None
+    return state.established and good and state.role is Role.PRIMARY and at_rest
 
 
 def _pull_ahead(turn: Turn, event: Congested, sentence: str) -> None:

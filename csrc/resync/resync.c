@@ -8,6 +8,9 @@
 #include "bitmap.h"
 #include "engine.h"
 
+#define NS_PER_S 1000000000ull
+#define SECTORS_PER_KIB 2ull
+
 void resync_pace_begin(struct core_engine *engine)
 {
     struct resync *resync = &engine->resync;
@@ -17,21 +20,30 @@ void resync_pace_begin(struct core_engine *engine)
     engine->counters.resync_thin_sectors = 0;
 }
 
+/* Blocks come at an even pace: no more is saved up than may be in flight, or than a short while brings. */
+static int64_t budget_most(const struct resync *resync)
+{
+    int64_t most = (int64_t)(resync->rate_kib_s * SECTORS_PER_KIB * RESYNC_BURST_NS / NS_PER_S);
+    if (most > resync->window_sectors)
+        most = resync->window_sectors;
+    return most > 0 ? most : 1;
+}
+
 void resync_pace_refill(struct core_engine *engine)
 {
     struct resync *resync = &engine->resync;
+    uint64_t per_s = resync->rate_kib_s * SECTORS_PER_KIB;
     uint64_t now = io_now_ns(engine->io);
     uint64_t elapsed = now - resync->budget_ns;
-    if (elapsed < RESYNC_REFILL_NS)
-        return;
-    if (elapsed > 10 * RESYNC_REFILL_NS)
-        elapsed = 10 * RESYNC_REFILL_NS; /* a long pause is not caught up with */
-    int64_t more = (int64_t)(resync->rate_kib_s * 2ull * elapsed / 1000000000ull);
+    if (elapsed > RESYNC_ELAPSED_NS_MAX)
+        elapsed = RESYNC_ELAPSED_NS_MAX;
+    uint64_t more = per_s * elapsed / NS_PER_S;
     if (more == 0)
         return;
-    /* What was not used is lost, what was used too much is owed. */
-    resync->budget_sectors = resync->budget_sectors < 0 ? resync->budget_sectors + more : more;
-    resync->budget_ns = now;
+    resync->budget_ns = now - (elapsed - more * NS_PER_S / per_s); /* parts of a sector count later */
+    resync->budget_sectors += (int64_t)more;                       /* what was used too much is owed */
+    if (resync->budget_sectors > budget_most(resync))
+        resync->budget_sectors = budget_most(resync);
 }
 
 void resync_start(struct core_engine *engine, enum core_resync end)
@@ -152,8 +164,9 @@ uint64_t resync_pace_deadline_ns(const struct core_engine *engine, bool asks)
 {
     const struct resync *resync = &engine->resync;
     uint64_t deadline = resync->saved_ns + RESYNC_SAVE_NS;
-    if (asks && resync->rate_kib_s != 0) {
-        uint64_t refill = resync->budget_ns + RESYNC_REFILL_NS;
+    if (asks && resync->rate_kib_s != 0 && resync->budget_sectors <= 0) {
+        uint64_t owed = (uint64_t)(1 - resync->budget_sectors);
+        uint64_t refill = resync->budget_ns + owed * NS_PER_S / (resync->rate_kib_s * SECTORS_PER_KIB) + 1;
         deadline = refill < deadline ? refill : deadline;
     }
     return deadline;

@@ -15,8 +15,9 @@ struct core_engine;
 
 #define RESYNC_BLOCK_SECTORS 2048u /* 1 MiB asked for at once, at most; less where little may be in flight */
 #define RESYNC_BLOCK_SECTORS_MIN 128u
-#define RESYNC_WINDOW_SECTORS 8192u   /* 4 MiB, until an order says otherwise */
-#define RESYNC_REFILL_NS 20000000ull  /* the rate is kept over so long a time */
+#define RESYNC_WINDOW_SECTORS 8192u /* 4 MiB, until an order says otherwise */
+#define RESYNC_BURST_NS 20000000ull /* of the rate, what so long a time brings may be saved up */
+#define RESYNC_ELAPSED_NS_MAX 1000000000000ull
 #define RESYNC_SAVE_NS 10000000000ull /* what came in sync is written to the bitmap on disk this often */
 
 struct resync {

@@ -242,7 +242,7 @@ _DISK = (
         4096,
         (0, 4 << 20),
         RATE,
-        "a resync gives way to applications above this speed; 0: never (DRBD: 250)",
+        "a resync gives way to applications above this speed (100 MiB/s at most then); 0: never (DRBD: 250)",
     ),
     _number("disk", "disk-timeout", 0, (0, 6000), TENTHS, "the backing disk is late: detach; 0: wait for ever"),
     _word(

@@ -6,9 +6,10 @@ over `c-plan-ahead`; `c-max-rate` is never exceeded, and `resync-rate` is where 
 `c-plan-ahead` is 0. While the pipe is clearly not full the rate doubles, so that a resync is at full speed after a few
 steps.
 
-While applications are at work little is in flight, so that none of their requests waits behind much of the resync. That
-is not a fixed slow rate: a fast disk copies hundreds of MiB/s even so. If it makes less than `c-min-rate`, more is let
-into flight until it does. Knows no clock and no engine; rates are KiB/s, amounts are sectors of 512 bytes.
+While applications are at work little is in flight, so that none of their requests waits behind much of the resync, and
+the rate is at most `YIELD_RATE_KIB_S`: between two blocks both nodes have time for a write. Where `c-min-rate` is more
+than that, it is the rate; if less is made than `c-min-rate`, more is let into flight until it is. Knows no clock and no
+engine; rates are KiB/s, amounts are sectors of 512 bytes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ BUSY_STEPS = 10
 """Applications count as at work for so many steps after their last request: the next one must find the pipe empty."""
 YIELD_SECTORS = 128
 """In flight while applications are at work: one block of 64 KiB."""
+YIELD_RATE_KIB_S = 100 * 1024
+"""At most, while applications are at work: what DRBD 8.4 never exceeds by default."""
 SECTORS_PER_KIB = 2
 STEPS_PER_S = 1000 // STEP_MS
 
@@ -138,8 +141,8 @@ def _give_way(controller: Controller, sample: Sample, pace: Pace) -> tuple[Contr
         allowed //= 2
     allowed = min(max(allowed, YIELD_SECTORS), pace.in_flight_sectors)
     controller = replace(controller, yield_sectors=allowed)
-    rate = max(pace.rate_kib_s, min(limits.min_rate_kib_s, limits.max_rate_kib_s or limits.min_rate_kib_s))
-    return controller, Pace(rate, allowed)
+    lowest = min(limits.min_rate_kib_s, limits.max_rate_kib_s or limits.min_rate_kib_s)
+    return controller, Pace(max(min(pace.rate_kib_s, YIELD_RATE_KIB_S), lowest), allowed)
 
 
 def _per_step(rate_kib_s: int) -> int:

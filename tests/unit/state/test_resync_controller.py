@@ -11,6 +11,7 @@ from pydrbd.state.resync_controller import (
     SECTORS_PER_KIB,
     STEP_MS,
     STEPS_PER_S,
+    YIELD_RATE_KIB_S,
     YIELD_SECTORS,
     Controller,
     Limits,
@@ -161,6 +162,23 @@ def test_giving_way_is_no_slow_rate() -> None:
     run = Run(Limits(), Pipe(400 * MIB, 1), application_requests=50)
     run.steps(20)
     assert run.rate_kib_s(3) >= 20 * MIB
+
+
+@pytest.mark.parametrize(("min_rate_kib_s", "highest_kib_s"), [(4 * MIB, YIELD_RATE_KIB_S), (200 * MIB, 200 * MIB)])
+def test_giving_way_leaves_time_between_blocks(min_rate_kib_s: int, highest_kib_s: int) -> None:
+    run = Run(Limits(min_rate_kib_s=min_rate_kib_s), Pipe(800 * MIB, 0), application_requests=50)
+    run.steps(20)
+    assert run.pace.rate_kib_s <= highest_kib_s
+    assert run.rate_kib_s(3) <= 1.05 * highest_kib_s
+    run.application_requests = 0
+    run.steps(20)
+    assert run.rate_kib_s(3) >= 0.9 * 800 * MIB
+
+
+def test_what_is_never_exceeded_is_not_exceeded_by_giving_way() -> None:
+    run = Run(Limits(min_rate_kib_s=200 * MIB, max_rate_kib_s=30 * MIB), Pipe(800 * MIB, 0), application_requests=50)
+    run.steps(20)
+    assert run.pace.rate_kib_s == 30 * MIB
 
 
 def test_more_is_let_into_flight_until_the_lowest_rate_is_reached() -> None:

@@ -65,6 +65,41 @@ Each node finds itself by its host name, full (`uname -n`) or short (`hostname -
 two hosts.
 """
 
+_NOTES = """\
+## The size of the device
+
+Without `size` (0.6: `disk-size`, in KiB) the first connection makes the device as large as the smaller of both disks,
+its metadata taken off; with it no larger than that. Give both nodes the same, or the smaller of the two holds. From
+then on the device has its size: neither a larger disk nor a larger `size` changes it by itself. `pydrbd resize` grows
+it, to `size`, or to what both disks have room for, or to what `--size` says, which may not exceed `size`. To grow one
+that has a `size`: change that on both nodes, `pydrbd restart`, `pydrbd resize` ([how](operations.md#a-larger-disk)).
+
+A `size` below what the device has cuts it off at the next start, with a warning in the log, as the kernel's DRBD does;
+what lies behind is no part of the device any more. The peer refuses the connection until it has been cut as well.
+Shrink a device with `pydrbd resize --size` while it is down instead: that asks first.
+
+## The order of resyncs
+
+Resources that share disks or a link can resync one after another: `resync-after RESOURCE` or `RESOURCE/VOLUME` names
+the one that comes first; of `sync-group` the lower numbers do, and members of one group resync together. Both may be
+used at once. All resources of the file are looked at: a name that is not there, and an order that leads back to
+itself, are errors. Give both nodes the same order ([how it goes](operations.md#several-resources-on-the-same-disks)).
+
+## The speed of a resync
+
+| in the file | how fast |
+|---|---|
+| nothing | as fast as the disks and the link allow, giving way to applications |
+| `c-max-rate 100M` (0.6: `sync-max`) | never faster |
+| `c-min-rate 20M` (0.6: `sync-min`) | gives way to applications only above that |
+| `c-plan-ahead 0; resync-rate 30M` | no faster, and so fast where disks, link and applications leave room |
+| `c-fill-target 100K` | that much is under way: less of the link's buffers, less delay for applications |
+| `c-fill-target 0; c-delay-target 5` | as much as comes in within half a second is under way |
+
+The target sets the pace: its file counts. `sync-max` and `sync-rate` set `resync-rate`, too.
+
+"""
+
 
 def reference_markdown() -> str:
     """Return the whole page."""
@@ -76,6 +111,7 @@ def reference_markdown() -> str:
     ]
     for section in ("resource", "net", "disk", "options", "startup", "handlers", "global"):
         lines += _option_table(section)
+    lines += [_NOTES.removesuffix("\n")]
     lines += _keys_06()
     lines += _older()
     lines += ["## Not supported", "", "These sections are refused, each with what to write instead.", ""]

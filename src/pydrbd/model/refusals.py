@@ -38,6 +38,7 @@ class Refusal(Enum):
     RESIZE_DURING_RESYNC = (10, "Resize not allowed during resync.")
     RESIZE_NO_PRIMARY = (10, "Need one primary node to resize.")
     RESIZE_SHRINKS = (10, "Implicit device shrinking not allowed.")
+    RESIZE_CONFIGURED = (10, "The configured size is smaller: change it on both nodes and restart first")
     RESIZE_PEER_SPACE = (10, "The peer's disk may have no room: connect it, or say --assume-peer-has-space")
     PAUSE_ALREADY_CLEAR = (10, "Sync-pause flag is already cleared")
     PAUSE_BY_ORDER = (

@@ -113,6 +113,8 @@ def _take(turn: Turn, event: Attached, size: int) -> None:
         turn.set_all_bits()
     turn.expose()
     turn.settle()
+    if state.options.user_sectors == size < event.agreed_sectors and flags & MdFlag.CONSISTENT:
+        turn.say(f"The configured size cuts the device: {size} of {event.agreed_sectors} sectors", "size-cuts", WARNING)
     turn.say(f"Attached: {turn.state.disk}, {size} sectors, {_ids_text(turn.state.ids)}", "attached")
     if event.backing_sectors > size and size != state.options.user_sectors:
         room = f"The disk has room for {event.backing_sectors} sectors, the device has {size}: `pydrbd resize` grows it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -189,6 +190,33 @@ def test_the_configured_size_bounds_it() -> None:
     assert answer(pair.castor, token).refusal is None
     assert "already" in answer(pair.castor, token).text
     assert sizes(pair) == [OLD, OLD]
+
+
+def test_the_configured_size_is_not_exceeded_by_a_command_for_the_next_handshake_would_not_take_it() -> None:
+    pair = make_pair(user_sectors=OLD)
+    pair.pollux.state = replace(pair.pollux.state, options=replace(pair.pollux.state.options, user_sectors=0))
+    for each in pair.nodes:
+        each.disk.sectors = NEW
+    token = pair.castor.command(Resize, sectors=NEW)
+    assert answer(pair.castor, token).refusal is Refusal.RESIZE_CONFIGURED
+    # The peer, which is not bound, asks; and is told what we come to.
+    token = pair.pollux.command(Resize, sectors=NEW)
+    pair.run()
+    assert answer(pair.pollux, token).refusal is Refusal.DISK_TOO_SMALL
+    assert "smaller size configured there" in answer(pair.pollux, token).text
+    assert sizes(pair) == [OLD, OLD]
+    pair.cut()
+    pair.run()
+    equal(pair)
+
+
+def test_a_configured_size_that_cuts_a_good_device_is_said_when_it_is_attached() -> None:
+    pair = make_pair()
+    node = pair.castor
+    pair.crash(node)
+    node.state = replace(node.state, options=replace(node.state.options, user_sectors=OLD - 8))
+    node.attach()
+    assert any(said.rule == "size-cuts" for said in node.said)
 
 
 def test_a_peer_whose_disk_has_not_grown_refuses_and_all_stays(pair: ResourcePair) -> None:

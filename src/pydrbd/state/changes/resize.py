@@ -65,6 +65,10 @@ def _refusal(state: NodeState, command: Resize, wanted: int) -> tuple[Refusal | 
         return Refusal.CONCURRENT_CHANGE, ""
     if wanted < state.size_sectors:
         return Refusal.RESIZE_SHRINKS, f"{wanted} of {state.size_sectors} sectors; a device shrinks while it is down"
+    configured = state.options.user_sectors
+    if configured and wanted > configured:
+        # The next handshake and the next start would go by the configuration, and find too much.
+        return Refusal.RESIZE_CONFIGURED, f"{configured} of {wanted} sectors"
     if wanted > state.backing_sectors:
         return Refusal.DISK_TOO_SMALL, f"room for {state.backing_sectors} of {wanted} sectors"
     if not state.established:
@@ -105,7 +109,7 @@ def _grow_with_peer(turn: Turn, packet: Sizes, event: PacketReceived) -> None:
     """Take the size that both disks have room for, and say it. Without room, or in a resync, it stays as it is."""
     state = turn.state
     steady = state.has_disk and state.replication is ReplicationState.ESTABLISHED and state.resize is None
-    rooms = (state.backing_sectors, packet.disk_sectors, packet.user_sectors)
+    rooms = (state.backing_sectors, packet.disk_sectors, packet.user_sectors, state.options.user_sectors)
     size = min(room for room in rooms if room)
     clean = bool(packet.dds_flags & SizesFlag.NO_RESYNC)
     if not steady or size <= state.size_sectors:
@@ -123,6 +127,8 @@ def _on_answer(turn: Turn, packet: Sizes, event: PacketReceived, command: Resize
     turn.add(StopTimer(TIMER))
     if packet.current_sectors <= state.size_sectors:
         room = f"its disk has room for {packet.disk_sectors} sectors, the device has {state.size_sectors}"
+        if packet.disk_sectors > state.size_sectors:
+            room += "; is a smaller size configured there?"
         turn.answer(command.token, Refusal.DISK_TOO_SMALL, f"{state.options.peer_name}: {room}")
         return
     if packet.current_sectors > state.backing_sectors or not state.has_disk:

@@ -133,6 +133,43 @@ def test_what_an_interrupted_verify_left_is_compared_by_the_next(pair: Pair) -> 
     assert found(pair.castor) == {0, DEVICE // BLOCK - 1}
 
 
+def reached_sector(node: Node) -> int:
+    """Return where the last verify was when it was interrupted, by its log."""
+    return int(node.logged("Online Verify reached sector ")[-1].split("sector ")[1].split(",")[0])
+
+
+@pytest.mark.parametrize("interruption", ["disconnect", "peer killed", "down"])
+def test_an_interrupted_verify_goes_on_where_its_log_says_that_it_was(tmp_path: Path, interruption: str) -> None:
+    """After a restart the log alone knows: the position is kept in memory, as 8.4 does."""
+    slow = CONFIGURATION.replace("c-max-rate 1G;", "c-max-rate 24M;")
+    with Pair.create(tmp_path, 64 * MIB, configuration=slow) as pair:
+        pair.create_metadata()
+        pair.up()
+        pair.first_sync()
+        pair.castor.run("secondary", RESOURCE)
+        damage(pair.castor, [0, DEVICE // BLOCK - 1])
+        pair.pollux.run("verify", RESOURCE)
+        pair.wait_for(lambda: found(pair.pollux) == {0}, "the first block to be found")
+        if interruption == "disconnect":
+            pair.castor.run("disconnect", RESOURCE)
+            pair.castor.run("connect", RESOURCE)
+        elif interruption == "peer killed":
+            pair.castor.kill()
+            pair.castor.run("up", RESOURCE)
+        else:
+            pair.pollux.run("down", RESOURCE)
+            pair.pollux.run("up", RESOURCE)
+        pair.wait_in_sync()
+        at = reached_sector(pair.pollux)
+        assert 0 < at < DEVICE // 512 - 8
+        damage(pair.castor, [1])  # before the position: not looked at again
+        verify(pair.pollux, *(["--start", str(at)] if interruption == "down" else []))
+        assert pair.pollux.logged("Starting Online Verify from sector")[-1].endswith(f" {at}")
+        assert found(pair.pollux) == {0, DEVICE // BLOCK - 1}
+        verify(pair.pollux)  # that one went to the end: the next begins at the start
+        assert found(pair.pollux) == {0, 1, DEVICE // BLOCK - 1}
+
+
 def test_a_verify_that_runs_is_shown_can_be_stopped_and_ends_with_the_connection(pair: Pair) -> None:
     with Writer(pair.castor, list(range(100))):
         pair.castor.run("verify", RESOURCE)

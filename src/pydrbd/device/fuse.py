@@ -42,6 +42,9 @@ class FuseDevice:
             return Made(device)
         return None
 
+    def watch(self, device: Attached) -> None:
+        """Return None: nbdkit makes another connection by itself."""
+
     def grow(self, wish: Wish, device: Attached) -> None:
         """Refuse: nbdfuse's file has the size that it began with."""
         raise DeviceError(f"{device.path} keeps its size until {wish.resource} is demoted and promoted again")

@@ -87,6 +87,19 @@ def has_hung_up(fd: int) -> bool:
     return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
+class Watch(Protocol):
+    """Hears when the kernel has lost the socket of a device that is still there."""
+
+    def fileno(self) -> int:
+        """Return what becomes readable when there is something to hear."""
+
+    def was_told(self) -> bool:
+        """Take what there is, without blocking; say whether the device needs another socket. Raises `OSError`."""
+
+    def close(self) -> None:
+        """Hear no more."""
+
+
 class Kind(Protocol):
     """One way to a block device."""
 
@@ -103,6 +116,9 @@ class Kind(Protocol):
 
         `served`: its socket was handed over by the last daemon and is served already.
         """
+
+    def watch(self, device: Attached) -> Watch | None:
+        """Return what tells that the device has lost its socket; None: nothing can. Then `take_over` gives another."""
 
     def grow(self, wish: Wish, device: Attached) -> None:
         """Let the device have `wish.size_bytes`, under who has it open. Blocks while requests are held.

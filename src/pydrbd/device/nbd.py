@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -26,7 +27,9 @@ from threading import Thread
 from typing import Protocol, Self
 
 from pydrbd.device import openers
-from pydrbd.device.kind import BLOCK_BYTES, Attached, DeviceError, Made, Wish, has_hung_up
+from pydrbd.device.kind import BLOCK_BYTES, Attached, DeviceError, Made, Watch, Wish, has_hung_up
+
+log = logging.getLogger(__name__)
 
 MODULE = "nbd"
 SYS = Path("/sys")
@@ -87,14 +90,27 @@ def open_control() -> Control:
     return NbdControl()
 
 
+def open_dead_link(index: int) -> Watch:
+    """Return what hears that the device of this index has lost its socket. Raises `OSError`."""
+    from pydrbd.device.nbd_dead_link import DeadLink, listen  # noqa: PLC0415 - as above
+
+    return DeadLink(index, listen())
+
+
 class NbdDevice:
     """See `Kind`."""
 
     name = "nbd"
 
-    def __init__(self, control: Callable[[], Control] = open_control, sys: Path = SYS) -> None:
+    def __init__(
+        self,
+        control: Callable[[], Control] = open_control,
+        sys: Path = SYS,
+        dead_link: Callable[[int], Watch] = open_dead_link,
+    ) -> None:
         self._control = control
         self._sys = sys
+        self._dead_link = dead_link
 
     def missing(self) -> str | None:
         """Return what this host lacks; load the driver if it is there to be loaded."""
@@ -140,6 +156,14 @@ class NbdDevice:
             if time.monotonic() > deadline:
                 raise DeviceError(f"{device.path} cannot be taken over: the kernel still holds the old connection")
             time.sleep(_POLL_S)
+
+    def watch(self, device: Attached) -> Watch | None:
+        """Listen to the driver."""
+        try:
+            return self._dead_link(_index(device))
+        except OSError as error:
+            log.warning("a lost connection of %s will not be noticed: %s", device.path, error)
+            return None
 
     def grow(self, wish: Wish, device: Attached) -> None:
         """Tell the kernel the size, and nothing else: it waits for the requests under way, which are served meanwhile.

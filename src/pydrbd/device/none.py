@@ -23,6 +23,9 @@ class NoDevice:
         del wish, device, served
         return None
 
+    def watch(self, device: Attached) -> None:
+        """Return None: there is no device."""
+
     def grow(self, wish: Wish, device: Attached) -> None:
         """Do nothing."""
 

@@ -94,6 +94,9 @@ class UblkDevice:
             raise DeviceError(f"{device.path} cannot be taken over: {error}") from error
         return Made(device, queue=Queue(fd, DEPTH, lambda: self._go_on(number)))
 
+    def watch(self, device: Attached) -> None:
+        """Return None: there is no socket."""
+
     def grow(self, wish: Wish, device: Attached) -> None:
         """Refuse: the driver takes a size once (it can be told another one since Linux 6.16)."""
         raise DeviceError(f"{device.path} keeps its size until {wish.resource} is demoted and promoted again")

@@ -11,7 +11,7 @@ from typing import Self
 import pytest
 
 from pydrbd.device import nbd, openers
-from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Wish
+from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Watch, Wish
 from pydrbd.device.nbd import NbdDevice, Settings
 
 IDENTIFIER = "pydrbd:drbd0:1234"
@@ -160,6 +160,28 @@ def test_a_successor_takes_the_device_over(device: NbdDevice, kernel: FakeKernel
     assert made is not None
     assert made.device == first.device
     say(made.served_fd or -1, kernel.sockets[0])
+
+
+def test_a_device_whose_socket_was_handed_over_is_left_alone(device: NbdDevice, kernel: FakeKernel, wish: Wish) -> None:
+    first = device.attach(wish)
+    made = device.take_over(wish, first.device, served=True)
+    assert made is not None
+    assert (made.device, made.served_fd) == (first.device, None)
+    assert ("reconfigure", 0) not in kernel.asked
+    say(first.served_fd or -1, kernel.sockets[0])
+
+
+def test_a_driver_that_tells_nothing_costs_a_warning(
+    kernel: FakeKernel, wish: Wish, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(index: int) -> Watch:
+        raise OSError(errno.ENOENT, f"no group for {index}")
+
+    device = NbdDevice(lambda: kernel, kernel.sys, refuse)
+    made = device.attach(wish)
+    os.close(made.served_fd or -1)
+    assert device.watch(made.device) is None
+    assert "a lost connection of /dev/nbd0 will not be noticed" in caplog.text
 
 
 def test_a_socket_that_the_kernel_had_no_use_for_is_given_again(

@@ -1,11 +1,15 @@
 """The messages to the kernel's nbd driver, byte by byte, as the uapi headers nbd-netlink.h and netlink.h have them."""
 
+import errno
+import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from pydrbd.device import nbd, nbd_netlink
+from pydrbd.device import nbd, nbd_dead_link, nbd_netlink
 
 NLMSG_HEADER = 16
 FLAGS = 1 | 4 | 8 | 32 | 64  # HAS_FLAGS, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES
@@ -87,7 +91,52 @@ def test_the_kernels_list_of_devices_is_understood() -> None:
     assert item[1].get_attr("NBD_DEVICE_CONNECTED") == 1
 
 
+def link_dead(index: int) -> bytes:
+    """LINK_DEAD as the kernel tells it: no flags, number and port 0, the index alone (drivers/block/nbd.c)."""
+    body = bytes([4, 0, 0, 0]) + attribute(1, u32(index))
+    return struct.pack("=IHHII", NLMSG_HEADER + len(body), 0x20, 0, 0, 0) + body
+
+
+def test_a_dead_link_is_heard_of_once_and_only_for_the_own_device() -> None:
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setblocking(False)
+    watch = nbd_dead_link.DeadLink(3, ours)
+    with kernel:
+        assert not watch.was_told()
+        kernel.send(link_dead(2))
+        assert not watch.was_told()
+        kernel.send(link_dead(3))
+        kernel.send(link_dead(2))
+        assert watch.was_told()
+        assert not watch.was_told()
+    watch.close()
+
+
+def test_listening_joins_the_familys_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One that every kernel has, in the place of nbd's.
+    monkeypatch.setattr(nbd_dead_link, "FAMILY", "nlctrl")
+    monkeypatch.setattr(nbd_dead_link, "GROUP", "notify")
+    with nbd_dead_link.listen() as sock:
+        memberships = sock.getsockopt(270, 9, 64)  # SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS
+        assert any(memberships)
+        assert not sock.getblocking()
+
+
+def test_what_the_kernel_could_not_tell_may_have_been_of_the_own_device() -> None:
+    class Overrun:
+        answers: ClassVar = [OSError(errno.ENOBUFS, "overrun"), link_dead(2), BlockingIOError()]
+
+        def recv(self, _: int) -> bytes:
+            answer = self.answers.pop(0)
+            if isinstance(answer, OSError):
+                raise answer
+            return bytes(answer)
+
+    assert nbd_dead_link.DeadLink(3, Overrun()).was_told()  # type: ignore[arg-type]
+
+
 @pytest.mark.skipif(Path("/sys/module/nbd").is_dir(), reason="this kernel has the driver")
-def test_a_kernel_without_the_driver_says_so() -> None:
+@pytest.mark.parametrize("ask", [nbd_netlink.NbdControl, nbd_dead_link.listen])
+def test_a_kernel_without_the_driver_says_so(ask: Callable[[], object]) -> None:
     with pytest.raises(OSError, match="No such file"):
-        nbd_netlink.NbdControl()
+        ask()

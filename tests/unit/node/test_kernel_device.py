@@ -22,6 +22,27 @@ from pydrbd.device.state_file import StateFile
 from pydrbd.node.kernel import kernel_device, take_over
 
 
+class FakeWatch:
+    """What the kernel says of the device's socket: 2 is that it is lost."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.closed = False
+
+    def say(self, what: int) -> None:
+        os.eventfd_write(self._fd, what)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def was_told(self) -> bool:
+        return os.eventfd_read(self._fd) == 2
+
+    def close(self) -> None:
+        os.close(self._fd)
+        self.closed = True
+
+
 class FakeKind:
     """A kind that keeps a list of what it was asked."""
 
@@ -32,6 +53,8 @@ class FakeKind:
         self.busy = 0
         self.broken = ""
         self.whole = True
+        self.heard: FakeWatch | None = None
+        self.served_fd: int | None = None
 
     def missing(self) -> str | None:
         return None
@@ -45,7 +68,10 @@ class FakeKind:
 
     def take_over(self, wish: Wish, device: Attached, *, served: bool) -> Made | None:
         self.asked.append("take over, served" if served else "take over")
-        return Made(device) if self.whole and device.identifier == wish.identifier else None
+        return Made(device, self.served_fd) if self.whole and device.identifier == wish.identifier else None
+
+    def watch(self, _: Attached) -> FakeWatch | None:
+        return self.heard
 
     def detach(self, _wish: Wish, device: Attached, *, force: bool) -> None:
         self.asked.append("force" if force else "detach")
@@ -223,6 +249,34 @@ def test_who_may_not_be_primary_any_more_clears_the_device_away(
     assert not held_by
     assert kind.asked == ["attach", "clear"]
     assert not (tmp_path / "nb0").is_symlink()
+
+
+def test_a_device_that_loses_its_socket_gets_another_at_once(tmp_path: Path, kind: FakeKind, held_by: list[Opener]):
+    kind.heard = watch = FakeWatch()
+
+    async def body(node: Node, lib: FakeLib) -> None:
+        await node.ask("primary", force=True)
+        watch.say(1)  # of another device
+        await asyncio.sleep(0.02)
+        assert kind.asked == ["attach"]
+        for _ in range(2):
+            kind.served_fd = os.open("/dev/null", os.O_RDWR)
+            watch.say(2)
+            await asyncio.sleep(0.05)
+            name, fd, in_transmission = lib.calls[-1]
+            assert (name, fd, in_transmission) == ("core_export_device", kind.served_fd, 1)
+            lib.taken_fds.append(fd)
+        assert device_of(await node.ask("status"))["reconnects"] == 1  # it began with none
+        kind.whole = False
+        watch.say(2)
+        await asyncio.sleep(0.02)
+        assert device_of(await node.ask("status"))["reconnects"] == 1
+        await node.ask("down")
+
+    playing(fuse_node(tmp_path), body)
+    assert not held_by
+    assert kind.asked == ["attach", "take over", "take over", "take over", "detach"]
+    assert watch.closed
 
 
 class QueueKind(FakeKind):

@@ -23,7 +23,7 @@ from pydrbd.core.engine import Parked
 from pydrbd.core.ublk import ublk_command
 from pydrbd.device import freeze, links, openers
 from pydrbd.device.choice import by_name, choose, kinds
-from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Kind, Made, Queue, Wish, has_hung_up
+from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Kind, Made, Queue, Watch, Wish, has_hung_up
 from pydrbd.device.openers import Opener
 from pydrbd.device.state_file import StateFile
 from pydrbd.node.export_socket import ExportSocket
@@ -64,6 +64,8 @@ class KernelDevice:
         self._on_openers = on_openers
         self.server = ExportSocket(run / "device.sock", self._on_connection, lambda: 0)
         self._inherited = Inheritance()
+        self._watch: Watch | None = None
+        self._reconnecting: asyncio.Task[None] | None = None
         self._state_file = StateFile(run)
         self._kinds = kinds(ublk_command)
         self._thread = ThreadPoolExecutor(1, "device")
@@ -113,10 +115,12 @@ class KernelDevice:
             await self.server.close()
             return
         self._adopt(made)
+        await self._start_watching(kind, made.device)
 
     async def vanish(self) -> None:
         """Take the device away. Who has it open, after a while or by force, gets errors. Raises nothing."""
         self._wanted = False
+        await self._stop_watching()
         device = self.attached
         if device is None:
             return
@@ -182,6 +186,7 @@ class KernelDevice:
 
     async def close(self) -> None:
         """Let go of everything here, as a crash would: the device stays for the next daemon."""
+        await self._stop_watching()
         await self.server.close()
         self._thread.shutdown(wait=False)
 
@@ -196,6 +201,50 @@ class KernelDevice:
             "openers": [str(opener) for opener in self.openers],
             "reconnects": max(0, self._connections - 1),
         }
+
+    # --- the kernel loses its connection ------------------------------------------------------------------------------
+
+    async def _start_watching(self, kind: Kind, device: Attached) -> None:
+        """Be told when the kernel has lost the device's socket, which it does not get back by itself."""
+        watch = self._watch = await self._do(lambda: kind.watch(device))
+        if watch is not None:
+            asyncio.get_running_loop().add_reader(watch.fileno(), self._on_told, watch)
+
+    async def _stop_watching(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            asyncio.get_running_loop().remove_reader(watch.fileno())
+            watch.close()
+        if self._reconnecting is not None:
+            await asyncio.gather(self._reconnecting, return_exceptions=True)
+            self._reconnecting = None
+
+    def _on_told(self, watch: Watch) -> None:
+        device = self.attached
+        try:
+            told = watch.was_told()
+        except OSError as error:
+            log.error("a lost connection of the device will not be noticed any more: %s", error)
+            asyncio.get_running_loop().remove_reader(watch.fileno())
+            return
+        if told and device is not None and (self._reconnecting is None or self._reconnecting.done()):
+            self._reconnecting = asyncio.ensure_future(self._reconnect(device))
+
+    async def _reconnect(self, device: Attached) -> None:
+        """Give the device another socket; its users wait meanwhile. Raises nothing."""
+        log.warning("the kernel has lost the connection of %s", device.path)
+        kind, wish = by_name(device.kind, self._kinds), self._wish(device.size_bytes)
+        try:
+            made = await self._do(lambda: kind.take_over(wish, device, served=False)) if kind is not None else None
+        except (DeviceError, OSError) as error:
+            log.error("%s", error)
+            return
+        if made is None or made.served_fd is None:
+            log.error("%s is not ours any more", device.path)
+            return
+        self._connections += 1
+        self._engine.socket(made.served_fd, True)
+        log.warning("%s has another connection", device.path)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

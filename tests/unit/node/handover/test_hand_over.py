@@ -45,6 +45,9 @@ class FakeKind:
         self.asked.append("take over, served" if served else "take over")
         return Made(device)
 
+    def watch(self, _: Attached) -> None:
+        return None
+
     def detach(self, _wish: Wish, _device: Attached, *, force: bool) -> None:
         self.asked.append("force" if force else "detach")
 

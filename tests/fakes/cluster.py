@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from pydrbd.cluster.control import ControlError, Disks, Link, Roles
+from pydrbd.cluster.control import WITHOUT_DISK, ControlError, Disks, Link, Roles
 from pydrbd.config.description import Host as HostDescription
 from pydrbd.config.description import MetaDisk, MetaDiskKind, Resource, StartupOptions, Volume
 
@@ -68,7 +68,12 @@ class World:
     def up(self, name: str) -> bool:
         if self.roles_now is not None:
             return False
-        self._order(f"up {name}")
+        try:
+            self._order(f"up {name}")
+        except ControlError as error:
+            if error.exit_code == WITHOUT_DISK:
+                self.roles_now, self.link_now = Roles("Secondary", "Unknown"), Link("Connecting")
+            raise
         self.roles_now, self.link_now = Roles("Secondary", "Unknown"), Link("Connecting")
         return True
 

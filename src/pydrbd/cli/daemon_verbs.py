@@ -15,6 +15,8 @@ from pydrbd.cli.each import for_each, resource_argument
 
 SUCCESSOR_S = 30.0
 POLL_S = 0.05
+EXIT_WITHOUT_DISK = 16
+"""What `up` ends with when the resource is up and its disk is missing."""
 
 
 def start(context: Context, resource: str) -> None:
@@ -39,8 +41,16 @@ def stop(context: Context, resource: str, *, force: bool = False) -> None:
         context.resource(resource)
         if context.left_device(resource).exists():
             # A killed daemon's device is still there, perhaps in use. Who takes it over can take it away, or refuse.
-            start(context, resource)
+            _start_even_without_disk(context, resource)
             ask(context, resource, "down", {"force": force}, until_end=True)
+
+
+def _start_even_without_disk(context: Context, resource: str) -> None:
+    try:
+        start(context, resource)
+    except VerbError as error:
+        if error.exit_code != EXIT_WITHOUT_DISK:
+            raise
 
 
 @click.command()
@@ -48,7 +58,7 @@ def stop(context: Context, resource: str, *, force: bool = False) -> None:
 @resource_argument
 @click.pass_obj
 def up(context: Context, resource: str, foreground: bool) -> None:
-    """Start the daemon: attach the disk, listen, connect."""
+    """Start the daemon: attach the disk, listen, connect. 16: it is up, and attaches its disk when that appears."""
     names = context.names(resource)
     if foreground:
         if len(names) != 1:

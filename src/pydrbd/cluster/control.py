@@ -18,7 +18,7 @@ PRIMARY = "Primary"
 SECONDARY = "Secondary"
 CONNECTED = "Connected"
 STANDALONE = "StandAlone"
-ALREADY_UP = 10
+WITHOUT_DISK = daemon_verbs.EXIT_WITHOUT_DISK
 
 
 class ControlError(Exception):
@@ -75,7 +75,7 @@ class Control(Protocol):
         """Return the disk states; None: the resource is not up."""
 
     def up(self, name: str) -> bool:
-        """Bring the resource up; False: it is already."""
+        """Bring the resource up; False: it is already. An error WITHOUT_DISK: it is up, and its disk is missing."""
 
     def down(self, name: str) -> None:
         """Take it down; fine if it is."""

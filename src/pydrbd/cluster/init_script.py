@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pydrbd.cluster.boot_wait import BootWait
-from pydrbd.cluster.control import CONNECTED, PRIMARY, Control, ControlError, Roles
+from pydrbd.cluster.control import CONNECTED, PRIMARY, WITHOUT_DISK, Control, ControlError, Roles
 from pydrbd.cluster.datadisk import EXIT_FAILED, EXIT_OK, Datadisk, line_of
 from pydrbd.cluster.dialog import Dialog
 from pydrbd.cluster.host import Host
@@ -94,9 +94,10 @@ class InitScript:
         try:
             is_new = self._control.up(name)
         except ControlError as error:
-            self._host.say(f"Setting up '{name}'...[ FAILED ]")
+            is_up = error.exit_code == WITHOUT_DISK
+            self._host.say(f"Setting up '{name}'...[ {'OK' if is_up else 'FAILED'} ]")
             self._host.warn(str(error))
-            return False
+            return is_up
         if is_new:
             self._host.say(f"Setting up '{name}'...[ OK ]")
         else:

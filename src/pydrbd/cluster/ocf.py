@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum
 
-from pydrbd.cluster.control import CONNECTED, PRIMARY, Control, ControlError, Disks, Roles
+from pydrbd.cluster.control import CONNECTED, PRIMARY, WITHOUT_DISK, Control, ControlError, Disks, Roles
 from pydrbd.cluster.host import Host
 
 RETRY_PAUSE_S = 1.0
@@ -56,7 +56,9 @@ class OcfAgent:
         try:
             self._control.up(self._name)
         except ControlError as error:
-            return self._failed(error)
+            if error.exit_code != WITHOUT_DISK:
+                return self._failed(error)
+            self._host.warn(str(error))
         self._update_score()
         return Ocf.SUCCESS
 

@@ -66,6 +66,11 @@ class Attachment:
         """Return where data and metadata are; the same where the metadata is internal."""
         return self._place.disk, self._place.metadata
 
+    @property
+    def awaited(self) -> tuple[Path, ...]:
+        """Return what has to be there before it can be attached. A metadata file of our own is not waited for."""
+        return (self._place.disk,) if self._place.made_by_us else self.paths
+
     async def attach(self, token: int = 0, in_use_sectors: int = 0) -> events.Attached:
         """Open the disk, apply its activity log, give it to the engine. Raises `StartError`.
 

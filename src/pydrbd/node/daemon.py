@@ -13,7 +13,7 @@ import errno
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from pydrbd.node.admin.overview import Overview
 from pydrbd.node.admin.status import PACED_STATES
 from pydrbd.node.admin.verbs import COMMANDS, Verbs
 from pydrbd.node.attachment import Attachment, new_uuid
-from pydrbd.node.backing.disk_arrival import wait_for_disk
 from pydrbd.node.backing.disk_removal import DiskRemoval
+from pydrbd.node.backing.late_disk import LateDisk
 from pydrbd.node.chronicle.decisions import Chronicle
 from pydrbd.node.chronicle.generation_books import GenerationBooks, books_path
 from pydrbd.node.export_socket import ExportSocket
@@ -92,6 +92,7 @@ class Daemon:
         self._engine = Engine(_engine_options(may_have_device=may_have_device), binding)
         self._link = PeerLink(self._engine, terms(view), view.resource.net, self._post)
         self._disk = Attachment(view, self._engine, places.state)
+        self._late_disk = LateDisk(view.resource.name, self._disk.awaited)
         self._removal = DiskRemoval(self._on_disk_removed)
         self._export = ExportSocket(places.run / "nbd.sock", self._engine.export_client, self._clients)
         server = Server(self._serve_device, self._engine.export_ublk, self._engine.export_adopt)
@@ -127,8 +128,7 @@ class Daemon:
         performing = asyncio.ensure_future(self._performer.run())
         sampling = asyncio.ensure_future(self._overview.sample())
         try:
-            await self._start(performing)
-            readiness.up()
+            readiness.up(await self._start(performing))
             leaving = asyncio.ensure_future(self._exit.wait())
             await asyncio.wait({leaving, performing}, return_when=asyncio.FIRST_COMPLETED)
             leaving.cancel()
@@ -140,7 +140,8 @@ class Daemon:
             await asyncio.gather(performing, sampling, return_exceptions=True)
             await self._stop()
 
-    async def _start(self, performing: asyncio.Future[None]) -> None:
+    async def _start(self, performing: asyncio.Future[None]) -> str:
+        """Return how it is up without its disk, or nothing."""
         inherited = self._inherited
         try:
             self._link.reserve(inherited)
@@ -150,15 +151,13 @@ class Daemon:
         self._engine.read_balancing(self._performer.state.options.read_balancing.value)
         if self._may_have_device and (trouble := memory.unlocked(POOL_BYTES)):
             log.warning("%s", trouble)
-        await self._wait_for_disk()
-        self._overview.watch_md()
-        attached = await self._disk.attach()
-        self._removal.watch(self._disk.paths)
-        self._device.identify(attached.device_uuid)
-        self._device.inherit(inherited)
-        await self._settle(attached, performing)
-        if not self._performer.state.has_disk:
-            raise StartError(f"{self._view.resource.name}: {self._last_error or 'the disk was refused'}", EXIT_INVALID)
+        without_disk = "" if await self._late_disk.wait_at_start() else self._late_disk.sentence()
+        if without_disk:
+            log.error("%s", without_disk)
+            self._device.identify(None)
+            self._device.inherit(inherited)
+        else:
+            await self._attach_at_start(performing)
         # Before the first resync: who comes after us has to see it, and it has to see who comes before.
         self._open_order()
         await self._settle(events.Connect(INTERNAL_TOKEN), performing)
@@ -174,6 +173,9 @@ class Daemon:
         log.info("up, with %s, pid %d", self._engine.io_name, os.getpid())
         if not inherited.was_primary:
             await self._take_over(performing)
+        if without_disk:
+            self._beside(self._late_disk.attach(self._attach_late))
+        return without_disk
 
     def _open_order(self) -> None:
         try:
@@ -181,20 +183,30 @@ class Daemon:
         except OSError as error:
             raise StartError(f"{self._view.resource.name}: {error.strerror}") from error
 
-    async def _wait_for_disk(self) -> None:
-        """Wait for a backing disk that comes late, as long as PYDRBD_DISK_WAIT_S says: at boot, a minute."""
-        disk = Path(self._view.local.volumes[0].disk)
-        try:
-            timeout_s = float(os.environ.get("PYDRBD_DISK_WAIT_S") or 0)
-        except ValueError:
-            raise StartError("PYDRBD_DISK_WAIT_S is not a number of seconds", EXIT_INVALID) from None
-        await wait_for_disk(disk, timeout_s)
+    async def _attach_at_start(self, performing: asyncio.Future[None]) -> None:
+        attached = await self._open_disk(0)
+        self._device.identify(attached.device_uuid)
+        self._device.inherit(self._inherited)
+        await self._settle(attached, performing)
+        if not self._performer.state.has_disk:
+            raise StartError(f"{self._view.resource.name}: {self._last_error or 'the disk was refused'}", EXIT_INVALID)
+
+    async def _attach_late(self) -> str:
+        if self._performer.state.has_disk:
+            return ""
+        reply = await self._verbs.attach(self._open_disk)
+        return reply.sentence if reply.exit else ""
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something behind everybody's back, until the end at most."""
+        task = asyncio.ensure_future(work)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+        return task
 
     async def _take_over(self, performing: asyncio.Future[None]) -> None:
         """Go on where a killed daemon was; a take-over that has to wait does so behind our back."""
-        taking = asyncio.ensure_future(take_over(self._device, self._performer, self._verbs, self._inherited))
-        self._telling.add(taking)
-        taking.add_done_callback(self._telling.discard)
+        taking = self._beside(take_over(self._device, self._performer, self._verbs, self._inherited))
         await asyncio.wait({taking, performing}, timeout=TAKE_OVER_S, return_when=asyncio.FIRST_COMPLETED)
 
     async def _settle(self, event: events.Event, performing: asyncio.Future[None]) -> None:
@@ -232,9 +244,7 @@ class Daemon:
         name = signal.Signals(number).name
         force = self._told > 1
         log.warning("%s: going down%s", name, " although held open, because told again" if force else "")
-        task = asyncio.ensure_future(self._tell_down(name, force=force))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._beside(self._tell_down(name, force=force))
 
     async def _tell_down(self, name: str, *, force: bool) -> None:
         reply = await self._verbs.order(COMMANDS["down"], "down", {"force": force})
@@ -279,8 +289,9 @@ class Daemon:
     async def _on_attach(self, _: Request) -> Reply:
         return await self._verbs.attach(self._open_disk)
 
-    async def _open_disk(self, token: int) -> events.Event:
+    async def _open_disk(self, token: int) -> events.Attached:
         state = self._performer.state
+        self._overview.watch_md()
         event = await self._disk.attach(token, state.size_sectors if in_use(state) else 0)
         self._removal.watch(self._disk.paths)
         return event
@@ -398,9 +409,7 @@ class Daemon:
     def _resize_export(self, effect: effects.ResizeExport) -> None:
         """Grow; the kernel device in the background, for it waits for requests, which may be waiting for us."""
         self._engine.export_resize()
-        growing = asyncio.ensure_future(self._device.grow(effect.sectors * SECTOR_BYTES))
-        self._telling.add(growing)
-        growing.add_done_callback(self._telling.discard)
+        self._beside(self._device.grow(effect.sectors * SECTOR_BYTES))
 
     async def _open_export(self, _: effects.OpenExport) -> None:
         await self._engine.export_open(self._view.resource.name, read_only=False)

@@ -19,6 +19,8 @@ from typing import NoReturn
 
 EXIT_INVALID = 10
 EXIT_OTHER = 20
+EXIT_WITHOUT_DISK = 16
+"""The daemon is up, without its disk."""
 EXIT_LEFT = 75
 """The daemon made room for its successor, which systemd starts (RestartForceExitStatus)."""
 
@@ -99,9 +101,12 @@ class Readiness:
         """
         self._fd = fd
 
-    def up(self) -> None:
-        """Say that the daemon is up, to systemd as well if that is who started us (sd_notify)."""
-        self._say(0, "")
+    def up(self, without_disk: str = "") -> None:
+        """Say that the daemon is up, to systemd as well if that is who started us (sd_notify).
+
+        `without_disk`: the sentence, if it is up without its disk.
+        """
+        self._say(EXIT_WITHOUT_DISK if without_disk else 0, without_disk)
         address = os.environ.get("NOTIFY_SOCKET", "")
         if address:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:

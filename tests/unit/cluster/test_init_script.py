@@ -56,6 +56,14 @@ def test_start_that_fails_says_so(world: World, script: InitScript):
     assert world.said == ["Setting up 'drbd0'...[ FAILED ]"]
 
 
+def test_start_without_the_disk_is_up_and_waits_for_the_peer(world: World, script: InitScript):
+    world.refusals = [ControlError("drbd0: up without its disk: /dev/md3 is not there", 16)]
+    world.events = [(2.0, connected)]
+    assert script.start(NAMES) == 0
+    assert world.said == ["Setting up 'drbd0'...[ OK ]", "waiting for connection: drbd0"]
+    assert world.warned == ["drbd0: up without its disk: /dev/md3 is not there"]
+
+
 def test_start_waits_for_the_end_of_a_resync(world: World, script: InitScript):
     world.events = [(1.0, syncing), (40.0, connected)]
     assert script.start(NAMES) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fakes.cluster import REFUSED, World
-from pydrbd.cluster.control import Disks, Link, Roles
+from pydrbd.cluster.control import ControlError, Disks, Link, Roles
 from pydrbd.cluster.ocf import DEFAULT_SCORES, Ocf, OcfAgent, score_of, scores_of
 from pydrbd.cluster.ocf_main import ocf
 from pydrbd.cluster.ocf_metadata import METADATA
@@ -28,6 +28,13 @@ def test_start_brings_it_up_and_gives_a_score(world: World):
     world.roles_now = None
     assert agent(world).start() == Ocf.SUCCESS
     assert world.done == ["up drbd0", f"{UPDATE} 1000"]
+
+
+def test_start_without_the_disk_is_a_start(world: World):
+    world.roles_now = None
+    world.refusals = [ControlError("drbd0: up without its disk: /dev/md3 is not there", 16)]
+    assert agent(world).start() == Ocf.SUCCESS
+    assert world.warned == ["drbd0: up without its disk: /dev/md3 is not there"]
 
 
 def test_start_of_what_runs_is_fine(world: World):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from fakes.daemon_node import Node
 from fakes.fake_core import CONSTANTS, FakeLib
 from fakes.loop import run
 from pydrbd.model import effects
+from pydrbd.node.backing import disk_arrival, late_disk
 from pydrbd.node.daemon import Daemon
 from pydrbd.node.process import Readiness, StartError
 
@@ -149,6 +151,33 @@ def test_a_disk_that_the_engine_does_not_take_is_said(tmp_path: Path):
     error = refused(node)
     assert error.exit_code == 20
     assert "castor.disk" in error.sentence
+
+
+def test_a_missing_disk_is_said_and_attached_when_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for module in (disk_arrival, late_disk):
+        monkeypatch.setattr(module, "POLL_S", 0.02)
+
+    node = Node(tmp_path)
+    disk = Path(node.view.local.volumes[0].disk)
+    elsewhere = disk.rename(tmp_path / "elsewhere")
+
+    async def main() -> None:
+        daemon = Daemon(node.view, node.places, node.binding)
+        reader, writer = os.pipe()
+        running = asyncio.ensure_future(daemon.run(Readiness(writer)))
+        said = json.loads(await asyncio.get_running_loop().run_in_executor(None, os.read, reader, 1000))
+        os.close(reader)
+        sentence = f"drbd0: up without its disk: {disk} is not there; it is attached when it comes"
+        assert (said["exit"], said["sentence"]) == (16, sentence)
+        assert (await node.ask("dstate"))["text"] == "Diskless/DUnknown\n"
+        assert (await node.ask("cstate"))["text"] == "Connecting\n"
+        asyncio.get_running_loop().call_soon(elsewhere.rename, disk)
+        await asyncio.wait_for(daemon._performer.wait_until(lambda state: state.has_disk), 5)
+        assert (await node.ask("dstate"))["text"] == "Inconsistent/DUnknown\n"
+        await node.ask("down")
+        await asyncio.wait_for(running, 5)
+
+    run(main())
 
 
 def test_a_daemon_whose_engine_dies_ends_and_says_why(tmp_path: Path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -32,12 +33,12 @@ def is_there(path: Path) -> bool:
 
 
 async def wait_for_disk(path: Path, timeout_s: float) -> bool:
-    """Return once the disk is there; False if it has not come in time."""
+    """Return once the disk is there; False if it has not come in time. `timeout_s`: may be infinite."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     if is_there(path) or timeout_s <= 0:
         return is_there(path)
-    log.warning("waiting for %s, at most %.0f s", path, timeout_s)
+    log.warning("waiting for %s%s", path, "" if math.isinf(timeout_s) else f", at most {timeout_s:.0f} s")
     changed = asyncio.Event()
     with _block_events(changed):
         while not is_there(path):

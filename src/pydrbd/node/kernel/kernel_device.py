@@ -80,9 +80,17 @@ class KernelDevice:
         self.by_force = False
         """The next `vanish` has been told that it may take the device from who has it open."""
 
-    def identify(self, device_uuid: int) -> None:
-        """Say which disk this is, before anything else."""
-        self._identifier = f"pydrbd:{self._view.resource.name}:{device_uuid:016x}"
+    def identify(self, device_uuid: int | None) -> None:
+        """Say which disk this is, before anything else; None: it is not known, for the disk is missing.
+
+        A device that the last daemon left keeps its name then, and one that was made without a disk keeps it for good.
+        """
+        unknown = f"pydrbd:{self._view.resource.name}:{0:016x}"
+        leftover = self.leftover()
+        if leftover is not None and (device_uuid is None or leftover.identifier == unknown):
+            self._identifier = leftover.identifier
+        else:
+            self._identifier = f"pydrbd:{self._view.resource.name}:{device_uuid or 0:016x}"
 
     def inherit(self, inherited: Inheritance) -> None:
         """Say what there is of the program that we succeed, before anything else."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes.loop import run
-from pydrbd.node.backing import disk_arrival
+from pydrbd.node.backing import disk_arrival, late_disk
 from pydrbd.node.backing.disk_arrival import is_there, wait_for_disk
 from pydrbd.node.backing.md_set import md_of
 
@@ -34,6 +34,28 @@ def test_a_disk_that_comes_late_is_waited_for(tmp_path: Path, monkeypatch: pytes
 def test_a_disk_that_does_not_come_is_given_up(tmp_path: Path):
     assert not run(wait_for_disk(tmp_path / "disk", 0.05))
     assert not run(wait_for_disk(tmp_path / "disk", 0))
+
+
+def test_a_disk_that_comes_and_is_refused_is_tried_again_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(late_disk, "POLL_S", 0.001)
+    (tmp_path / "disk").touch()
+    answers = ["in use by udev", "in use by udev", ""]
+    tried: list[str] = []
+
+    async def attach() -> str:
+        tried.append(answers[0] if len(answers) == 1 else answers.pop(0))
+        return tried[-1]
+
+    late = late_disk.LateDisk("drbd0", [tmp_path / "disk", tmp_path / "disk"])
+    assert not late.missing
+    run(late.attach(attach))
+    assert tried == ["in use by udev", "in use by udev", ""]
+    answers[:] = ["no metadata"]
+    tried.clear()
+    run(late.attach(attach))
+    assert len(tried) == late_disk.TRIES
 
 
 @pytest.mark.skipif(not Path("/dev/loop7").is_block_device(), reason="there is no loop device to look at")

@@ -46,8 +46,11 @@ class FuseDevice:
         """Return None: nbdkit makes another connection by itself."""
 
     def grow(self, wish: Wish, device: Attached) -> None:
-        """Refuse: nbdfuse's file has the size that it began with."""
-        raise DeviceError(f"{device.path} keeps its size until {wish.resource} is demoted and promoted again")
+        """Refuse: nbdfuse's file has the size that it began with, and a loop device has the size of its file."""
+        raise DeviceError(
+            f"{device.path} keeps its size until {wish.resource} is demoted and promoted again: "
+            "nbdfuse asks for it but once"
+        )
 
     def detach(self, wish: Wish, device: Attached, *, force: bool) -> None:
         """Take the device away, loop device first: its pages still go out through the programs."""

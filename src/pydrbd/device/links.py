@@ -6,6 +6,7 @@ DRBD, or a link that somebody else has put there meanwhile, stays.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -43,11 +44,20 @@ def _make_one(name: Path, device: str) -> str | None:
     return None
 
 
+def leading_to(names: tuple[Path, ...], device: str) -> tuple[Path, ...]:
+    """Return the names that are links to the device."""
+    return tuple(name for name in names if _leads_to(name, device))
+
+
+def _leads_to(name: Path, device: str) -> bool:
+    try:
+        return str(name.readlink()) == device
+    except OSError:
+        return False
+
+
 def remove(names: tuple[Path, ...], device: str) -> None:
     """Remove the names that lead to the device; others stay."""
-    for name in names:
-        try:
-            if str(name.readlink()) == device:
-                name.unlink()
-        except OSError:
-            continue
+    for name in leading_to(names, device):
+        with contextlib.suppress(OSError):
+            name.unlink()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pydrbd.device import openers
 from pydrbd.device.kind import Attached, DeviceError, Made, Queue, Wish
-from pydrbd.device.ublk_control import ANY, DEAD, FEATURES, Info, UblkControl
+from pydrbd.device.ublk_control import ANY, DEAD, FEATURES, UPDATE_SIZE, Info, UblkControl
 
 MODULE = "ublk_drv"
 DEV = Path("/dev")
@@ -98,8 +98,20 @@ class UblkDevice:
         """Return None: there is no socket."""
 
     def grow(self, wish: Wish, device: Attached) -> None:
-        """Refuse: the driver takes a size once (it can be told another one since Linux 6.16)."""
-        raise DeviceError(f"{device.path} keeps its size until {wish.resource} is demoted and promoted again")
+        """Tell the driver, if that can be told; it takes a size but once before Linux 6.16."""
+        number = _number(device)
+        info = self._info(number)
+        if info is None or info.mark != mark_of(wish):
+            raise DeviceError(f"{device.path} is not ours any more")
+        try:
+            if not self._control.features() & UPDATE_SIZE:
+                raise DeviceError(
+                    f"{device.path} keeps its size until {wish.resource} is demoted and promoted again: "
+                    "it takes Linux 6.16 to resize a ublk device"
+                )
+            self._control.update_size(number, wish.size_bytes)
+        except OSError as error:
+            raise DeviceError(f"{device.path} cannot be resized: {error}") from error
 
     def detach(self, wish: Wish, device: Attached, *, force: bool) -> None:
         """Stop and remove it; by force also from under a mounted filesystem."""

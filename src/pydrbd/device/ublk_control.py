@@ -35,11 +35,14 @@ START_USER_RECOVERY = _both(0x10)
 END_USER_RECOVERY = _both(0x11)
 GET_FEATURES = _read(0x13)
 DEL_DEV_ASYNC = _read(0x14)
+UPDATE_SIZE_COMMAND = _both(0x15)
 
 USER_RECOVERY = 1 << 3
 USER_RECOVERY_REISSUE = 1 << 4
 CMD_IOCTL_ENCODE = 1 << 6
 USER_COPY = 1 << 7
+UPDATE_SIZE = 1 << 10
+"""Linux 6.16."""
 FEATURES = USER_RECOVERY | USER_RECOVERY_REISSUE | CMD_IOCTL_ENCODE | USER_COPY
 """Requests wait for the next daemon, those in flight are given to it; payloads by read and write."""
 
@@ -135,6 +138,10 @@ class UblkControl:
     def start(self, number: int) -> None:
         """Let the block device appear. Waits until its queue is served, and reads from it."""
         self._say(START_DEV, number, bytearray(), os.getpid())
+
+    def update_size(self, number: int, size_bytes: int) -> None:
+        """Let it have another size, whoever has it open (`UPDATE_SIZE`)."""
+        self._say(UPDATE_SIZE_COMMAND, number, bytearray(), size_bytes >> SECTOR_SHIFT)
 
     def stop(self, number: int) -> None:
         """Let the block device go. Waits for requests that are being served; later ones fail."""

@@ -148,6 +148,10 @@ class Attachment:
             new_uuid=self._draw_uuid(),
         )
 
+    def grown_bytes(self) -> int:
+        """Return by how much the disk is larger than when it was last looked at; 0 without one. Does no I/O."""
+        return 0 if self._store is None or self.failed else self._store.grown_bytes()
+
     async def look_again(self) -> int:
         """Return the sectors that the disk has room for now, 0 if there is none; its metadata goes to its new end.
 

@@ -132,6 +132,13 @@ class BackingDisk:
             raise DiskIoError(f"{self.path} does not tell its size: {error.strerror}") from error
         return self.size_bytes
 
+    def grown_bytes(self) -> int:
+        """Return by how much it is larger than `size_bytes`; 0 if it is not. Asks the kernel alone, not the disk."""
+        try:
+            return max(0, os.lseek(self.fd, 0, os.SEEK_END) - self.size_bytes)
+        except OSError:
+            return 0
+
     def user(self) -> str | None:
         """Return "name (pid N)" of another process that has the disk, without locking it; None if none is seen to."""
         return opener_of(self.path) if self.is_block_device else lock_holder(self.fd)

@@ -103,7 +103,7 @@ class Daemon:
         self._pacer = ResyncPacer(limits_of(view), self._engine.counters, self._engine.resync_rate, self._is_resyncing)
         self._order = ResyncOrder(view, places.run, self._performer)
         self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
-        self._overview = Overview(view, self._performer, self._engine, self._device, self._chronicle)
+        self._overview = Overview(view, self._performer, self._engine, self._device, self._chronicle, self._disk)
         self._verbs = Verbs(view.resource.name, self._performer, self._overview.status, self._device)
         self._verbs.take("attach", self._on_attach)
         self._hand_over = HandOver(self._performer, self._engine, self._verbs, self._device, self._export, self._leave)

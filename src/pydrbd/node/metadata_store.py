@@ -221,6 +221,10 @@ class MetadataStore:
 
     # --- a disk that has another size now ----------------------------------------------------------------------------
 
+    def grown_bytes(self) -> int:
+        """Return by how much the data's disk has grown since it was looked at; 0 if it has not, or cannot tell."""
+        return self._data.grown_bytes()
+
     def look_again(self) -> Layout:
         """Return the layout that the disks have room for now. Nothing is written, but a file of our own grows."""
         self._data.look_again()

@@ -10,6 +10,8 @@ def test_every_name_leads_to_the_device_and_goes_with_it(tmp_path: Path) -> None
     assert links.make(names, "/dev/nbd0") == []
     assert [str(name.readlink()) for name in names] == ["/dev/nbd0", "/dev/nbd0"]
     assert names[1] == tmp_path / "drbd/by-res/drbd0"
+    assert links.leading_to(names, "/dev/nbd0") == names
+    assert links.leading_to(names, "/dev/nbd1") == ()
     links.remove(names, "/dev/nbd0")
     assert not any(name.is_symlink() for name in names)
 

@@ -39,6 +39,7 @@ class FakeDriver:
             self._inform(number, buffer)
             return
         self.asked.append((operation, number))
+        self.data = data
         if operation in self.refusals:
             raise OSError(self.refusals[operation], "refused")
         if operation == ublk_control.ADD_DEV:
@@ -260,3 +261,25 @@ def test_what_is_missing_is_said(
 
 def test_the_mark_is_the_same_in_every_daemon(wish: Wish) -> None:
     assert mark_of(wish) == 0xDD52AB4ECE0621AE
+
+
+def test_a_driver_that_can_resize_is_told_the_sectors(device: UblkDevice, driver: FakeDriver, wish: Wish) -> None:
+    made = device.attach(wish)
+    driver.features |= 1 << 10
+    device.grow(replace(wish, size_bytes=128 << 20), made.device)
+    assert driver.asked[-1] == (ublk_control.UPDATE_SIZE_COMMAND, 0)
+    assert driver.data == (128 << 20) // 512
+    driver.refusals[ublk_control.UPDATE_SIZE_COMMAND] = errno.EINVAL
+    with pytest.raises(DeviceError, match="cannot be resized"):
+        device.grow(wish, made.device)
+
+
+def test_a_driver_that_cannot_resize_is_named_with_what_helps(
+    device: UblkDevice, driver: FakeDriver, wish: Wish
+) -> None:
+    made = device.attach(wish)
+    with pytest.raises(DeviceError, match=r"demoted and promoted again: it takes Linux 6\.16"):
+        device.grow(wish, made.device)
+    with pytest.raises(DeviceError, match="not ours any more"):
+        device.grow(replace(wish, identifier="pydrbd:drbd0:other"), made.device)
+    assert driver.count(ublk_control.UPDATE_SIZE_COMMAND) == 0

@@ -51,6 +51,7 @@ def test_the_numbers_of_the_commands_are_the_drivers() -> None:
         "END_USER_RECOVERY": 0xC0207511,
         "GET_FEATURES": 0x80207513,
         "DEL_DEV_ASYNC": 0x80207514,
+        "UPDATE_SIZE_COMMAND": 0xC0207515,  # Linux 6.16
     }.items() <= vars(ublk_control).items()
 
 

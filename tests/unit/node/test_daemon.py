@@ -16,6 +16,7 @@ from fakes.daemon_node import Node
 from fakes.fake_core import CONSTANTS, FakeLib
 from fakes.loop import run
 from pydrbd.model import effects
+from pydrbd.node.admin import overview
 from pydrbd.node.backing import disk_arrival, late_disk
 from pydrbd.node.daemon import Daemon
 from pydrbd.node.process import Readiness, StartError
@@ -113,6 +114,36 @@ def test_a_wrong_request_is_refused(tmp_path: Path, verb: str, arguments: dict[s
         await node.ask("down")
 
     playing(tmp_path, body)
+
+
+def size_of(path: str) -> int:
+    return Path(path).stat().st_size
+
+
+def test_a_backing_disk_that_grows_is_offered_to_resize(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(overview, "SAMPLE_MS", 5)
+    caplog.set_level("INFO")
+
+    async def grown(node: Node) -> object:
+        return (await node.ask("status"))["data"]["devices"][0].get("backing-grown")
+
+    async def body(node: Node, _: FakeLib) -> None:
+        disk = node.view.local.volumes[0].disk
+        size = size_of(disk)
+        assert await grown(node) is None
+        for more_kib in (1024, 3072):
+            os.truncate(disk, size + more_kib * 1024)
+            assert await grown(node) == more_kib
+            await asyncio.sleep(0.05)
+        await node.ask("resize")
+        assert await grown(node) is None
+        await node.ask("down")
+
+    playing(tmp_path, body)
+    told = [line for line in caplog.messages if "lets the device have it" in line]
+    assert [line.partition(" has grown by ")[2].partition(";")[0] for line in told] == ["1024 KiB", "3072 KiB"]
 
 
 def refused(node: Node) -> StartError:

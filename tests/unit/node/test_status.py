@@ -163,9 +163,26 @@ def test_a_degraded_md_set_below_is_seen_without_asking_for_more(snapshot: Snaps
 
 def test_the_kernel_device_and_who_has_it_open(snapshot: Snapshot):
     device = {"kind": "nbd", "path": "/dev/nbd0", "size": 1024, "openers": ["mounted on /opt"], "reconnects": 1}
-    text = as_text(as_data(replace(snapshot, device=device)), verbose=True)
-    assert "      kernel-device:/dev/nbd0 attach:nbd reconnects:1\n      open-by:mounted on /opt\n" in text
+    device["names"] = ["/dev/nb0", "/dev/drbd/by-res/drbd0"]
+    counters = replace(snapshot.counters, upper_pending=3)
+    data = as_data(replace(snapshot, device=device, counters=counters))
+    assert data["devices"][0]["kernel-device"] == device | {"requests": 3}
+    assert (
+        "      kernel-device:/dev/nbd0 attach:nbd size:1024 requests:3 reconnects:1\n"
+        "      name:/dev/nb0\n      name:/dev/drbd/by-res/drbd0\n      open-by:mounted on /opt\n"
+    ) in as_text(data, verbose=True)
     assert "kernel-device" not in as_text(as_data(replace(snapshot, device=device)))
     none = {"kind": "none", "problem": "no free loop device"}
-    problem = as_text(as_data(replace(snapshot, device=none)), verbose=True)
-    assert "kernel-device:none (no free loop device)" in problem
+    for verbose in (False, True):
+        problem = as_text(as_data(replace(snapshot, device=none)), verbose=verbose)
+        assert "kernel-device:none (no free loop device)" in problem
+    assert "kernel-device" not in as_text(as_data(replace(snapshot, device={"kind": "none", "problem": ""})))
+
+
+def test_a_backing_disk_that_has_grown_is_offered_to_resize(snapshot: Snapshot):
+    data = as_data(replace(snapshot, grown_bytes=10 << 20))
+    assert data["devices"][0]["backing-grown"] == 10240
+    offer = "    the backing disk has grown by 10240 KiB; `pydrbd resize` uses it\n"
+    assert offer in as_text(data)
+    assert offer in as_text(data, verbose=True, statistics=True)
+    assert "backing-grown" not in as_data(snapshot)["devices"][0]

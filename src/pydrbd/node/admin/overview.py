@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from pathlib import Path
 
@@ -11,23 +12,34 @@ from pydrbd.core.engine import Engine
 from pydrbd.model import effects
 from pydrbd.node.admin.progress import SAMPLE_MS, SECTORS_PER_BIT, Progress
 from pydrbd.node.admin.status import PACED_STATES, Json, Snapshot, as_data, left_bits
+from pydrbd.node.attachment import Attachment
 from pydrbd.node.backing.md_set import md_place, md_state
 from pydrbd.node.chronicle.decisions import Chronicle
 from pydrbd.node.kernel.kernel_device import KernelDevice
 from pydrbd.node.performer import Performer
+
+log = logging.getLogger(__name__)
 
 
 class Overview:
     """One resource's. It only looks."""
 
     def __init__(
-        self, view: ResourceView, performer: Performer, engine: Engine, device: KernelDevice, chronicle: Chronicle
+        self,
+        view: ResourceView,
+        performer: Performer,
+        engine: Engine,
+        device: KernelDevice,
+        chronicle: Chronicle,
+        disk: Attachment,
     ) -> None:
         self._view = view
         self._performer = performer
         self._engine = engine
         self._device = device
         self._chronicle = chronicle
+        self._disk = disk
+        self._grown_bytes = 0
         self._progress: Progress | None = None
         self._md: Path | None = None
 
@@ -59,6 +71,7 @@ class Overview:
                 self._engine.io_name,
                 self._device.as_data(),
                 md_state(self._md) if self._md else None,
+                grown_bytes=self._disk.grown_bytes(),
                 given_up=self._chronicle.given_up(state),
                 why=self._chronicle.why(state, self._engine.counters().out_of_sync_bits),
             )
@@ -69,7 +82,15 @@ class Overview:
         while True:
             await asyncio.sleep(SAMPLE_MS / 1000)
             self._look_at_progress()
+            self._look_at_the_disk()
             await self._device.look_now_and_then()
+
+    def _look_at_the_disk(self) -> None:
+        grown = self._disk.grown_bytes()
+        if grown > self._grown_bytes:
+            disk, name = self._view.local.volumes[0].disk, self._view.resource.name
+            log.info("%s has grown by %d KiB; `pydrbd resize %s` lets the device have it", disk, grown // 1024, name)
+        self._grown_bytes = grown
 
     def _look_at_progress(self) -> None:
         left = left_bits(self._performer.state, self._engine.counters())

@@ -47,11 +47,13 @@ class Snapshot:
     progress: Progress | None = None
     io_name: str = ""
     device: Json | None = None
-    """The kernel device: kind, path, size in KiB, who has it open; or the problem with it."""
+    """The kernel device: kind, path, names, size in KiB, who has it open; or the problem with it."""
     md: Json | None = None
     """What md says of the backing disk, if that is an md set."""
     given_up: Json = field(default_factory=lambda: {"given-up": None, "split-brain": None})
     """Why the peer was given up, if it was (`Chronicle.given_up`)."""
+    grown_bytes: int = 0
+    """By so much the backing disk has grown since it was looked at; `resize` looks again."""
     why: tuple[str, ...] = ()
     """What `pydrbd why` says."""
 
@@ -107,7 +109,11 @@ def _device(snapshot: Snapshot) -> Json:
 
 def _host_side(snapshot: Snapshot) -> Json:
     """Return what only we can say: the device on this host, and the set below it."""
-    found = {"kernel-device": snapshot.device, "backing-md": snapshot.md}
+    device = snapshot.device
+    if device is not None and device["kind"] != "none":
+        device = device | {"requests": snapshot.counters.upper_pending}
+    grown = snapshot.grown_bytes // 1024 or None
+    found = {"kernel-device": device, "backing-md": snapshot.md, "backing-grown": grown}
     return {name: data for name, data in found.items() if data is not None}
 
 
@@ -277,7 +283,7 @@ def _put_device(out: _Wrapped, device: Json, *, verbose: bool, statistics: bool)
     if verbose:
         out.put(indent, " quorum:yes")
         out.put(indent, f" open:{'yes' if device['open'] else 'no'}")
-    if verbose and "kernel-device" in device:
+    if "kernel-device" in device and (verbose or device["kernel-device"].get("problem")):
         _put_kernel_device(out, device["kernel-device"])
     if "backing-md" in device and (verbose or device["backing-md"]["degraded"]):
         md = device["backing-md"]
@@ -295,6 +301,8 @@ def _put_device(out: _Wrapped, device: Json, *, verbose: bool, statistics: bool)
             out.put(6, " al-suspended:no")
             out.put(6, " blocked:no")
     out.end_line()
+    if "backing-grown" in device:
+        out.put_line(4, f"the backing disk has grown by {device['backing-grown']} KiB; `pydrbd resize` uses it")
 
 
 def _put_kernel_device(out: _Wrapped, device: Json) -> None:
@@ -303,8 +311,13 @@ def _put_kernel_device(out: _Wrapped, device: Json) -> None:
         why = f" ({device['problem']})" if device["problem"] else ""
         out.put(6, f" kernel-device:none{why}")
         return
-    for word in (f"kernel-device:{device['path']}", f"attach:{device['kind']}", f"reconnects:{device['reconnects']}"):
-        out.put(6, f" {word}")
+    out.put(6, f" kernel-device:{device['path']}")
+    out.put(6, f" attach:{device['kind']}")
+    for name in ("size", "requests", "reconnects"):
+        out.put(6, f" {name}:{device[name]}")
+    for name in device["names"]:
+        out.end_line()
+        out.put(6, f" name:{name}")
     for opener in device["openers"]:
         out.end_line()
         out.put(6, f" open-by:{opener}")

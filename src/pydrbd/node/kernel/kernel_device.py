@@ -205,6 +205,7 @@ class KernelDevice:
         return {
             "kind": self.attached.kind,
             "path": self.attached.path,
+            "names": [str(name) for name in links.leading_to(self._names(), self.attached.path)],
             "size": self.attached.size_bytes // 1024,
             "openers": [str(opener) for opener in self.openers],
             "reconnects": max(0, self._connections - 1),
@@ -340,4 +341,7 @@ class KernelDevice:
     def _set_openers(self, found: list[Opener]) -> None:
         if found != self.openers:
             self.openers = found
+            if self.attached is not None:
+                who = ", ".join(str(opener) for opener in found) or "nobody"
+                log.info("%s is held open by %s", self.attached.path, who)
             self._on_openers()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +136,19 @@ def test_what_an_interrupted_verify_left_is_compared_by_the_next(pair: Pair) -> 
     assert found(pair.castor) == {0, DEVICE // BLOCK - 1}
 
 
+@contextlib.contextmanager
+def stopped(node: Node) -> Iterator[None]:
+    """Let the node do nothing for a while."""
+    pid = node.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 def reached_sector(node: Node) -> int:
     """Return where the last verify was when it was interrupted, by its log."""
     return int(node.logged("Online Verify reached sector ")[-1].split("sector ")[1].split(",")[0])
@@ -150,15 +166,17 @@ def test_an_interrupted_verify_goes_on_where_its_log_says_that_it_was(tmp_path: 
         damage(pair.castor, [0, DEVICE // BLOCK - 1])
         pair.pollux.run("verify", RESOURCE)
         pair.wait_for(lambda: found(pair.pollux) == {0}, "the first block to be found")
-        if interruption == "disconnect":
-            pair.castor.run("disconnect", RESOURCE)
-            pair.castor.run("connect", RESOURCE)
-        elif interruption == "peer killed":
-            pair.castor.kill()
+        with stopped(pair.castor):  # nothing more is compared, however slow this machine is
+            if interruption == "disconnect":
+                pair.pollux.run("disconnect", "--force", RESOURCE)
+                pair.pollux.run("connect", RESOURCE)
+            elif interruption == "peer killed":
+                pair.castor.kill()
+            else:
+                pair.pollux.run("down", "--force", RESOURCE)
+                pair.pollux.run("up", RESOURCE)
+        if interruption == "peer killed":
             pair.castor.run("up", RESOURCE)
-        else:
-            pair.pollux.run("down", RESOURCE)
-            pair.pollux.run("up", RESOURCE)
         pair.wait_in_sync()
         at = reached_sector(pair.pollux)
         assert 0 < at < DEVICE // 512 - 8
@@ -166,8 +184,6 @@ def test_an_interrupted_verify_goes_on_where_its_log_says_that_it_was(tmp_path: 
         verify(pair.pollux, *(["--start", str(at)] if interruption == "down" else []))
         assert pair.pollux.logged("Starting Online Verify from sector")[-1].endswith(f" {at}")
         assert found(pair.pollux) == {0, DEVICE // BLOCK - 1}
-        verify(pair.pollux)  # that one went to the end: the next begins at the start
-        assert found(pair.pollux) == {0, 1, DEVICE // BLOCK - 1}
 
 
 def test_a_verify_that_runs_is_shown_can_be_stopped_and_ends_with_the_connection(pair: Pair) -> None:

@@ -70,6 +70,8 @@ int core_verify_start(core_engine *engine, uint32_t source, uint64_t start_secto
 int core_verify_until(core_engine *engine, uint64_t stop_sector); /* source: end there; at once, if it is behind us */
 int core_verify_stop(core_engine *engine, uint64_t token);        /* answered when no block is in flight */
 
+/* The smallest request that the next core_export_open lets through: a power of two, 512 to 65536. */
+int core_export_block(core_engine *engine, uint32_t bytes);
 int core_export_open(core_engine *engine, uint64_t token, const char *name, uint32_t read_only);
 int core_export_client(core_engine *engine, int32_t fd); /* an accepted stream socket; taken over */
 /* As core_export_client, for our own kernel device: not counted as a client, in facts and counters.  in_transmission 1:

@@ -10,6 +10,7 @@
 #define CORE_PAYLOAD_MAX 512 /* bytes of the largest control packet; a longer one loses the peer before it is read */
 #define CORE_FACT_BATCH 64
 #define CORE_UBLK_DEPTH_MAX 256
+#define CORE_BLOCK_BYTES_MIN 512
 
 enum core_io { CORE_IO_AUTO = 0, CORE_IO_URING = 1, CORE_IO_THREADS = 2 };
 

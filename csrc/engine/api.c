@@ -218,6 +218,13 @@ int core_verify_stop(core_engine *engine, uint64_t token)
     return push_plain(engine, ORDER_VERIFY_STOP, token, 0, 0);
 }
 
+int core_export_block(core_engine *engine, uint32_t bytes)
+{
+    if (bytes < CORE_BLOCK_BYTES_MIN || bytes > 65536 || (bytes & (bytes - 1)) != 0)
+        return -EINVAL;
+    return push_plain(engine, ORDER_EXPORT_BLOCK, 0, bytes, 0);
+}
+
 int core_export_open(core_engine *engine, uint64_t token, const char *name, uint32_t read_only)
 {
     struct order order = {.type = ORDER_EXPORT_OPEN, .token = token, .a = read_only};

@@ -13,7 +13,6 @@
 #include "engine.h"
 
 #define PAYLOAD_BYTES_MAX (32u << 20)
-#define BLOCK_BYTES_MIN 512u
 #define BLOCK_BYTES_PREFERRED 4096u
 
 /* --- the table of calls: memory, requests
@@ -269,19 +268,21 @@ static bool is_over(const struct client *client)
 void export_open(struct core_engine *engine, uint64_t token, const char *name, bool read_only)
 {
     struct export *export = &engine->export;
+    uint32_t block = export->block_bytes != 0 ? export->block_bytes : CORE_BLOCK_BYTES_MIN;
     snprintf(export->name, sizeof export->name, "%s", name);
-    export->table = (struct nbd_export){.name = export->name,
-                                        .description = "pydrbd",
-                                        .size_bytes = engine->disk.size_sectors << 9,
-                                        .read_only = read_only,
-                                        .fast_zero = false,
-                                        .block_min_bytes = BLOCK_BYTES_MIN,
-                                        .block_preferred_bytes = BLOCK_BYTES_PREFERRED,
-                                        .payload_max_bytes = PAYLOAD_BYTES_MAX,
-                                        .user = engine,
-                                        .begin = begin,
-                                        .submit = submit,
-                                        .release = release};
+    export->table =
+        (struct nbd_export){.name = export->name,
+                            .description = "pydrbd",
+                            .size_bytes = engine->disk.size_sectors << 9,
+                            .read_only = read_only,
+                            .fast_zero = false,
+                            .block_min_bytes = block,
+                            .block_preferred_bytes = block > BLOCK_BYTES_PREFERRED ? block : BLOCK_BYTES_PREFERRED,
+                            .payload_max_bytes = PAYLOAD_BYTES_MAX,
+                            .user = engine,
+                            .begin = begin,
+                            .submit = submit,
+                            .release = release};
     export->open = true;
     facts_done(engine, token, 0);
 }

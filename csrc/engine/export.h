@@ -48,6 +48,7 @@ struct export
     struct nbd_export table;
     struct client *clients[EXPORT_CLIENTS_MAX];
     char name[256];
+    uint32_t block_bytes; /* of the next opening */
     bool open;
     bool parking; /* parking.h */
     uint64_t park_token;

@@ -193,6 +193,11 @@ static void stop_verify(struct core_engine *engine, const struct order *order)
     verify_stop(engine, order->token);
 }
 
+static void set_export_block(struct core_engine *engine, const struct order *order)
+{
+    engine->export.block_bytes = order->a;
+}
+
 static void open_export(struct core_engine *engine, const struct order *order)
 {
     export_open(engine, order->token, order->with.name, order->a != 0);
@@ -264,6 +269,7 @@ static const order_handler handlers[] = {
     [ORDER_VERIFY_START] = start_verify,
     [ORDER_VERIFY_UNTIL] = until_verify,
     [ORDER_VERIFY_STOP] = stop_verify,
+    [ORDER_EXPORT_BLOCK] = set_export_block,
     [ORDER_EXPORT_OPEN] = open_export,
     [ORDER_EXPORT_CLIENT] = add_client,
     [ORDER_EXPORT_UBLK] = open_ublk,

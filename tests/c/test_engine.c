@@ -369,6 +369,28 @@ static void our_own_device_is_served_but_is_no_client(void)
     node_stop(&secondary);
 }
 
+static void a_request_smaller_than_a_block_of_the_disk_is_refused(void)
+{
+    struct node primary, secondary;
+    pair_start(&primary, &secondary);
+    check(core_export_close(primary.engine, ++primary.token) == 0);
+    check(node_done(&primary) == 0);
+    check(core_export_block(primary.engine, 1000) == -EINVAL && core_export_block(primary.engine, 256) == -EINVAL);
+    check(core_export_block(primary.engine, 4096) == 0);
+    check(core_export_open(primary.engine, ++primary.token, "r0", 0) == 0);
+    check(node_done(&primary) == 0);
+    int fd = nbd_connect(&primary);
+    char block[4096] = {1};
+    nbd_request(fd, 1, 0, 512, 512, block);
+    check(nbd_reply(fd) == 22);
+    nbd_request(fd, 1, 0, 4096, sizeof block, block);
+    check(nbd_reply(fd) == 0);
+    same_at(&primary, &secondary, 4096, block, sizeof block);
+    close(fd);
+    node_stop(&primary);
+    node_stop(&secondary);
+}
+
 int main(void)
 {
     const enum core_io kinds[] = {CORE_IO_URING, CORE_IO_THREADS};
@@ -387,6 +409,7 @@ int main(void)
         a_resync_stops_while_a_reply_is_outstanding_and_goes_on();
         a_packet_that_is_not_allowed_loses_the_peer();
         our_own_device_is_served_but_is_no_client();
+        a_request_smaller_than_a_block_of_the_disk_is_refused();
     }
     return 0;
 }

@@ -112,6 +112,7 @@ class Node:
                 len(self.bits),
                 crashed,
                 token=token,
+                block_bytes=disk.block_bytes,
             )
         )
 

@@ -33,3 +33,5 @@ class Disk:
     """The bitmap on disk."""
     hot: set[int] = field(default_factory=set)
     """What the activity log names: written as Primary since the disk was attached."""
+    block_bytes: int = 512
+    """The smallest request that it takes."""

@@ -122,7 +122,7 @@ class SimExport:
 class SimDevice(product.KernelDevice):  # type: ignore[name-defined]
     """The kernel's device: there is no kernel."""
 
-    async def appear(self, _: int) -> None:
+    async def appear(self, _: int, block_bytes: int = 512) -> None:
         pass
 
     async def vanish(self) -> None:

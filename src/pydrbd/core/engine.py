@@ -367,6 +367,10 @@ class Engine:
 
     # --- orders: the export -------------------------------------------------------------------------------------------
 
+    def export_block(self, block_bytes: int) -> None:
+        """Say what the next `export_open` lets through: nothing smaller. A power of two, 512 to 65536."""
+        self._submit("block size", lambda: self._lib.core_export_block(self._engine, block_bytes))
+
     async def export_open(self, name: str, *, read_only: bool) -> None:
         """Let NBD clients in."""
         text = self._ffi.new("char[]", name.encode())

@@ -27,7 +27,7 @@ class FuseDevice:
         programs = _proxy(wish)
         try:
             programs.start(wish.size_bytes)
-            path = loop.make(programs.file)
+            path = loop.make(programs.file, wish.block_bytes)
         except DeviceError:
             self.clear(wish)
             raise

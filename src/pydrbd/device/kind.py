@@ -37,6 +37,8 @@ class Wish:
     minor: int | None
     """The number that the configured name asks for (`/dev/nb0`: 0)."""
     run: Path
+    block_bytes: int = BLOCK_BYTES
+    """The smallest request that is taken; a device that is there already keeps its own."""
 
     @property
     def server(self) -> Path:

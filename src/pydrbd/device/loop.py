@@ -24,9 +24,9 @@ GONE_S = 3.0
 _POLL_S = 0.01
 
 
-def make(file: Path) -> str:
+def make(file: Path, block_bytes: int = BLOCK_BYTES) -> str:
     """Make a loop device of the file, with direct I/O; return its path. Raise `DeviceError`."""
-    command = ["losetup", "--find", "--show", "--direct-io=on", f"--sector-size={BLOCK_BYTES}", str(file)]
+    command = ["losetup", "--find", "--show", "--direct-io=on", f"--sector-size={block_bytes}", str(file)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LOSETUP_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

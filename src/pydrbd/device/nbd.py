@@ -27,7 +27,7 @@ from threading import Thread
 from typing import Protocol, Self
 
 from pydrbd.device import openers
-from pydrbd.device.kind import BLOCK_BYTES, Attached, DeviceError, Made, Watch, Wish, has_hung_up
+from pydrbd.device.kind import Attached, DeviceError, Made, Watch, Wish, has_hung_up
 
 log = logging.getLogger(__name__)
 
@@ -264,7 +264,7 @@ class NbdDevice:
 
 def _settings(wish: Wish, index: int | None) -> Settings:
     flags = HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES
-    return Settings(index, wish.size_bytes, BLOCK_BYTES, flags, DEAD_CONNECTION_TIMEOUT_S, wish.identifier)
+    return Settings(index, wish.size_bytes, wish.block_bytes, flags, DEAD_CONNECTION_TIMEOUT_S, wish.identifier)
 
 
 def _index(device: Attached) -> int:

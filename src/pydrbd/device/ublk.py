@@ -70,7 +70,7 @@ class UblkDevice:
         self.clear(wish)
         number = self._add(wish)
         try:
-            self._control.set_parameters(number, wish.size_bytes)
+            self._control.set_parameters(number, wish.size_bytes, wish.block_bytes)
             fd = self._open(number)
         except OSError as error:
             self._delete(number)

@@ -95,14 +95,16 @@ def wanted(number: int, depth: int, mark: int) -> bytearray:
     return bytearray(_INFO.pack(1, depth, 0, 0, PAYLOAD_BYTES, number, 0, 0, FEATURES, mark, 0, 0, 0, 0))
 
 
-def parameters(size_bytes: int) -> bytearray:
+def parameters(size_bytes: int, block_bytes: int = 1 << SECTOR_SHIFT) -> bytearray:
     """Return `struct ublk_params`: a disk with a cache that obeys flushes, and blocks to be discarded."""
+    logical_shift = block_bytes.bit_length() - 1
+    physical_shift = max(BLOCK_SHIFT, logical_shift)
     basic = (
         ATTRIBUTE_VOLATILE_CACHE | ATTRIBUTE_FUA,
-        SECTOR_SHIFT,
-        BLOCK_SHIFT,
-        BLOCK_SHIFT,  # io_opt
-        BLOCK_SHIFT,  # io_min
+        logical_shift,
+        physical_shift,
+        physical_shift,  # io_opt
+        physical_shift,  # io_min
         PAYLOAD_BYTES >> SECTOR_SHIFT,
         0,  # chunk
         size_bytes >> SECTOR_SHIFT,
@@ -131,9 +133,9 @@ class UblkControl:
         self._say(ADD_DEV, number, buffer)
         return Info.unpack(buffer)
 
-    def set_parameters(self, number: int, size_bytes: int) -> None:
+    def set_parameters(self, number: int, size_bytes: int, block_bytes: int = 1 << SECTOR_SHIFT) -> None:
         """Say how large it is and what it takes; before it is started."""
-        self._say(SET_PARAMS, number, parameters(size_bytes))
+        self._say(SET_PARAMS, number, parameters(size_bytes, block_bytes))
 
     def start(self, number: int) -> None:
         """Let the block device appear. Waits until its queue is served, and reads from it."""

@@ -212,6 +212,9 @@ class FlushDisk:
 class OpenExport:
     """The NBD socket appears."""
 
+    block_bytes: int = 512
+    """The smallest request that is taken there."""
+
 
 @dataclass(frozen=True, slots=True)
 class CloseExport:

@@ -43,6 +43,8 @@ class Attached:
     new_uuid: int = 0
     token: int = 0
     """Of the command `attach`; 0: the node starts."""
+    block_bytes: int = 512
+    """The smallest request that the disk takes: its logical block."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pydrbd.model import events
 from pydrbd.model.effects import PersistMetadata
 from pydrbd.model.refusals import Refusal
 from pydrbd.node.backing.discard import rs_discard_sectors
+from pydrbd.node.backing.disk_queue import logical_block_bytes
 from pydrbd.node.backing.late import LateCalls
 from pydrbd.node.backing.metadata_move import require_apart
 from pydrbd.node.backing.metadata_place import MetadataPlace
@@ -146,6 +147,7 @@ class Attachment:
             bits_set=self._engine.counters().out_of_sync_bits,
             crashed_primary=applied.was_primary,
             new_uuid=self._draw_uuid(),
+            block_bytes=logical_block_bytes(self._place.disk),
         )
 
     def grown_bytes(self) -> int:

@@ -87,6 +87,8 @@ class Daemon:
         """
         self._may_have_device = may_have_device
         self._inherited = inherited or Inheritance()
+        self._goes_on = self._inherited.was_primary
+        """The first to use our export have begun with the last program's."""
         self._view = view
         self._places = places
         self._engine = Engine(_engine_options(may_have_device=may_have_device), binding)
@@ -411,12 +413,17 @@ class Daemon:
         self._engine.export_resize()
         self._beside(self._device.grow(effect.sectors * SECTOR_BYTES))
 
-    async def _open_export(self, _: effects.OpenExport) -> None:
+    async def _open_export(self, effect: effects.OpenExport) -> None:
+        block_bytes = effect.block_bytes
+        if self._goes_on or self._device.leftover() is not None:
+            block_bytes = SECTOR_BYTES  # the last program told them something, nobody knows what
+        self._goes_on = False
+        self._engine.export_block(block_bytes)
         await self._engine.export_open(self._view.resource.name, read_only=False)
         for client in self._inherited.take_clients(device=False):
             self._engine.export_adopt(client)
         self._export.open(self._inherited.take_listener("export", str(self._export.path)))
-        await self._device.appear(self._size_sectors() * SECTOR_BYTES)
+        await self._device.appear(self._size_sectors() * SECTOR_BYTES, block_bytes)
 
     async def _close_export(self, _: effects.CloseExport) -> None:
         if not self._hand_over.under_way:

@@ -32,7 +32,7 @@ from pydrbd.model.states import ConnectionState, DiskState, ReplicationState, Ro
 from pydrbd.state import generations, resync
 from pydrbd.state.engine_settings import VERIFY_STATES
 from pydrbd.state.faults import negotiation
-from pydrbd.state.handshake.sizes import size_alone
+from pydrbd.state.handshake.sizes import size_alone, warn_of_blocks
 from pydrbd.state.node_state import NodeState
 from pydrbd.state.turn import ERROR, WARNING, Turn
 
@@ -102,8 +102,10 @@ def _take(turn: Turn, event: Attached, size: int) -> None:
         kept_flags=flags & _KEPT,
         backing_sectors=event.backing_sectors,
         size_sectors=size,
+        block_bytes=event.block_bytes,
         metadata=None,
     )
+    warn_of_blocks(turn, "Our", event.block_bytes)
     turn.add(SetSize(size))
     if flags & MdFlag.FULL_SYNC or (crashed and flags & MdFlag.AL_DISABLED):
         turn.say("Assuming that all blocks are out of sync (aka FullSync)", "full-sync", WARNING)

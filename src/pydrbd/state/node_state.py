@@ -219,6 +219,12 @@ class NodeState:
     """Flags of the superblock that the rules do not touch."""
     backing_sectors: int = 0
     size_sectors: int = 0
+    block_bytes: int = 512
+    """The smallest request that our disk takes; the last one's, without a disk."""
+    peer_block_bytes: int = 512
+    """The peer's, as far as it has ever said."""
+    export_block_bytes: int = 0
+    """What applications were told when the export was opened; 0: never."""
 
     connection: ConnectionState = ConnectionState.STANDALONE
     replication: ReplicationState = ReplicationState.OFF

@@ -73,7 +73,8 @@ def become_primary(turn: Turn, command: Promote, *, forced: bool) -> None:
     turn.change(promoted_alone=not state.established, promoted_by=_promoted_by(turn.state, command))
     turn.expose()
     turn.settle()
-    turn.add(OpenExport())
+    turn.change(export_block_bytes=max(turn.state.block_bytes, turn.state.peer_block_bytes))
+    turn.add(OpenExport(turn.state.export_block_bytes))
     turn.say("We are Primary", "promoted")
     if turn.state.established:
         if forced:

@@ -217,3 +217,53 @@ def test_a_write_held_during_a_handshake_that_fails_begins_a_generation() -> Non
     assert castor.disk.ids.bitmap == 0x10
     pair.run()
     assert pollux.disk.blocks[1] == 11
+
+
+def opened(each: Node) -> effects.OpenExport:
+    return next(effect for effect in reversed(each.performed) if isinstance(effect, effects.OpenExport))
+
+
+@pytest.mark.parametrize("coarse", ["castor", "pollux"])
+def test_the_export_takes_nothing_smaller_than_either_disk_does(coarse: str):
+    castor, pollux = (
+        node(name, peer, flags=GOOD, agreed=64) for name, peer in (("castor", "pollux"), ("pollux", "castor"))
+    )
+    for each in (castor, pollux):
+        each.disk.block_bytes = 4096 if each.name == coarse else 512
+    pair = connect(castor, pollux)
+    castor.command(Promote)
+    pair.run()
+    assert opened(castor) == effects.OpenExport(4096)
+    pair.cut()
+    pollux.command(Promote)
+    assert opened(pollux) == effects.OpenExport(4096), "what the peer said is known still"
+
+
+def test_a_disk_that_takes_less_than_applications_were_told_is_warned_of():
+    castor, pollux = (
+        node(name, peer, flags=GOOD, agreed=64) for name, peer in (("castor", "pollux"), ("pollux", "castor"))
+    )
+    pollux.disk.block_bytes = 4096
+    pair = ResourcePair(castor, pollux)
+    castor.attach()
+    castor.command(Promote)
+    assert opened(castor) == effects.OpenExport(512)
+    castor.command(Connect)
+    pollux.attach()
+    pollux.command(Connect)
+    pair.run()
+    assert castor.state.established
+    assert "The peer's disk takes nothing smaller than 4096 bytes, and applications were told 512" in sentences(castor)
+    assert "nothing smaller" not in sentences(pollux)
+
+
+@pytest.mark.parametrize("said", [0, 256, 1000, 1 << 20])
+def test_a_block_size_that_cannot_be_is_not_believed(said: int):
+    castor, pollux = (
+        node(name, peer, flags=GOOD, agreed=64) for name, peer in (("castor", "pollux"), ("pollux", "castor"))
+    )
+    pollux.disk.block_bytes = said
+    pair = connect(castor, pollux)
+    castor.command(Promote)
+    pair.run()
+    assert opened(castor) == effects.OpenExport(512)

@@ -11,11 +11,12 @@ import os
 import stat
 from pathlib import Path
 
+from pydrbd.node.backing.disk_queue import SYS, attribute
+
 BLOCK_BYTES = 4096
 """One bit of the bitmap: nothing smaller is resynced."""
 LARGEST_BYTES = 1 << 20
 SECTOR_BYTES = 512
-SYS = Path("/sys/dev/block")
 
 
 def rs_discard_sectors(wanted_bytes: int, disk: Path, sys: Path = SYS) -> int:
@@ -33,11 +34,12 @@ def granularity_bytes(disk: Path, sys: Path = SYS) -> int:
     """Return what the disk can discard at once, in bytes: a block device's own word, else a block."""
     try:
         about = disk.stat()
-        if not stat.S_ISBLK(about.st_mode):
-            return BLOCK_BYTES
-        place = (sys / f"{os.major(about.st_rdev)}:{os.minor(about.st_rdev)}").resolve()
-        # A partition has no queue of its own: it stands in the folder of its disk.
-        queue = next(each / "queue" for each in (place, place.parent) if (each / "queue").is_dir())
-        return max(int((queue / "discard_granularity").read_text(encoding="ascii")), BLOCK_BYTES)
-    except (OSError, ValueError, StopIteration):
+        return (
+            max(attribute(about.st_rdev, "discard_granularity", sys), BLOCK_BYTES) if _is_device(about) else BLOCK_BYTES
+        )
+    except (OSError, ValueError):
         return BLOCK_BYTES
+
+
+def _is_device(about: os.stat_result) -> bool:
+    return stat.S_ISBLK(about.st_mode)

@@ -23,7 +23,18 @@ from pydrbd.core.engine import Parked
 from pydrbd.core.ublk import ublk_command
 from pydrbd.device import freeze, links, openers
 from pydrbd.device.choice import by_name, choose, kinds
-from pydrbd.device.kind import Attached, DeviceBusyError, DeviceError, Kind, Made, Queue, Watch, Wish, has_hung_up
+from pydrbd.device.kind import (
+    BLOCK_BYTES,
+    Attached,
+    DeviceBusyError,
+    DeviceError,
+    Kind,
+    Made,
+    Queue,
+    Watch,
+    Wish,
+    has_hung_up,
+)
 from pydrbd.device.openers import Opener
 from pydrbd.device.state_file import StateFile
 from pydrbd.node.export_socket import ExportSocket
@@ -100,7 +111,7 @@ class KernelDevice:
         """Return the device that the last daemon left when it ended."""
         return self._state_file.load()
 
-    async def appear(self, size_bytes: int) -> None:
+    async def appear(self, size_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
         """Make the device, or take the leftover one over. Raises nothing: see `problem`."""
         self.problem, self.by_force, self._connections, self._wanted = "", False, 0, True
         try:
@@ -109,7 +120,7 @@ class KernelDevice:
                 return
             # Not before it is known that there will be a device: a socket that nobody serves confuses whoever looks.
             self.server.open(self._inherited.take_listener("device", str(self.server.path)))
-            wish = self._wish(size_bytes)
+            wish = replace(self._wish(size_bytes), block_bytes=block_bytes)
             served = self._go_on_with_sockets()
             made = await self._do(lambda: self._make(kind, wish, served=served))
             if made is not None and made.queue is not None:

@@ -17,7 +17,7 @@ from pydrbd.state.changes import growth
 from pydrbd.state.generations import plain
 from pydrbd.state.handshake import survivor
 from pydrbd.state.handshake.compatibility import own_protocol, protocol_refusal, sync_param_refusal
-from pydrbd.state.handshake.sizes import agreed_size, own_sizes
+from pydrbd.state.handshake.sizes import agreed_size, own_sizes, peer_block_bytes, warn_of_blocks
 from pydrbd.state.handshake.strategy import Case, Strategy, decide
 from pydrbd.state.handshake.uuid_compare import Side
 from pydrbd.state.node_state import Link, SplitBrain
@@ -77,6 +77,8 @@ def on_sizes(turn: Turn, packet: Sizes) -> None:
         turn.refuse_link(refusal, "peer-too-small")
         return
     turn.change_link(sizes=packet)
+    turn.change(peer_block_bytes=peer_block_bytes(state, packet))
+    warn_of_blocks(turn, "The peer's", turn.state.peer_block_bytes)
     if size > state.size_sectors and state.has_disk:
         # What is new is marked in the bitmap of whoever grew first; it comes with the exchange of bitmaps.
         growth.grow(turn, size, mark=False)

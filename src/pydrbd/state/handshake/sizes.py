@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydrbd.model.packets import Sizes
-from pydrbd.model.states import DiskState
+from pydrbd.model.states import DiskState, Role
 from pydrbd.state.node_state import NodeState
+from pydrbd.state.turn import WARNING, Turn
+
+SMALLEST_BLOCK_BYTES = 512
+LARGEST_BLOCK_BYTES = 1 << 16
 
 
 def _smaller(*sectors: int) -> int:
@@ -24,12 +30,37 @@ def own_sizes(state: NodeState) -> Sizes:
     because the disks would have room: the new blocks would differ. Growing is a command of its own.
     """
     options = state.options
+    limits = replace(
+        options.limits,
+        physical_block_size=max(options.limits.physical_block_size, state.block_bytes),
+        logical_block_size=state.block_bytes,
+        io_min=max(options.limits.io_min, state.block_bytes),
+    )
     if state.disk < DiskState.NEGOTIATING:
-        return Sizes(0, 0, state.size_sectors, options.max_bio_size_bytes, limits=options.limits)
+        return Sizes(0, 0, state.size_sectors, options.max_bio_size_bytes, limits=limits)
     user = options.user_sectors
     if state.disk > DiskState.INCONSISTENT:
         user = _smaller(user, state.size_sectors)
-    return Sizes(state.backing_sectors, user, state.size_sectors, options.max_bio_size_bytes, limits=options.limits)
+    return Sizes(state.backing_sectors, user, state.size_sectors, options.max_bio_size_bytes, limits=limits)
+
+
+def peer_block_bytes(state: NodeState, packet: Sizes) -> int:
+    """Return the smallest request that the peer's disk takes, or what it said last, if it says nothing sensible now."""
+    found = packet.limits.logical_block_size if packet.limits is not None and packet.disk_sectors else 0
+    sensible = SMALLEST_BLOCK_BYTES <= found <= LARGEST_BLOCK_BYTES and found & (found - 1) == 0
+    return found if sensible else state.peer_block_bytes
+
+
+def warn_of_blocks(turn: Turn, whose: str, block_bytes: int) -> None:
+    """Say it when a disk joins that takes no request as small as applications may make (8.4 warns, too)."""
+    state = turn.state
+    if state.role is Role.PRIMARY and 0 < state.export_block_bytes < block_bytes:
+        turn.say(
+            f"{whose} disk takes nothing smaller than {block_bytes} bytes, and applications were told"
+            f" {state.export_block_bytes}: a smaller write costs it the disk, until this node is promoted again",
+            "block-sizes-differ",
+            WARNING,
+        )
 
 
 def options_sectors(state: NodeState) -> int:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from pydrbd.node.backing.discard import granularity_bytes, rs_discard_sectors
+from pydrbd.node.backing.disk_queue import logical_block_bytes
 
 KIB = 1 << 10
 BLOCK_DEVICE = 0o060600
@@ -42,6 +43,7 @@ def block_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granularity: i
     queue = tmp_path / "devices/sda/queue"
     queue.mkdir(parents=True)
     (queue / "discard_granularity").write_text(f"{granularity}\n")
+    (queue / "logical_block_size").write_text("4096\n")
     (tmp_path / "devices/sda/sda3").mkdir()
     (tmp_path / "8:3").symlink_to("devices/sda/sda3")
     about = SimpleNamespace(st_mode=BLOCK_DEVICE, st_rdev=os.makedev(8, 3))
@@ -56,3 +58,21 @@ def test_a_file_and_a_device_that_tells_nothing_have_blocks(tmp_path: Path) -> N
     file.touch()
     assert granularity_bytes(file) == 4 * KIB
     assert granularity_bytes(tmp_path / "missing") == 4 * KIB
+
+
+def test_the_smallest_request_is_the_disks_logical_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, sys = block_device(tmp_path, monkeypatch, 4 * KIB)
+    assert logical_block_bytes(disk, sys) == 4 * KIB
+    (tmp_path / "devices/sda/queue/logical_block_size").write_text("no number\n")
+    assert logical_block_bytes(disk, sys) == 512
+    assert logical_block_bytes(tmp_path / "missing") == 512
+
+
+def test_a_file_is_as_the_disk_below_its_file_system(tmp_path: Path) -> None:
+    file = tmp_path / "disk"
+    file.touch()
+    about = file.stat()
+    queue = tmp_path / f"{os.major(about.st_dev)}:{os.minor(about.st_dev)}/queue"
+    queue.mkdir(parents=True)
+    (queue / "logical_block_size").write_text("4096\n")
+    assert logical_block_bytes(file, tmp_path) == 4 * KIB

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -68,6 +69,19 @@ resource drbd0 {
   }
 }
 """
+
+
+def without_device(configuration: str) -> str:
+    """Say `attach none`, unless the text says what it wants: a host with the nbd module would make real devices.
+
+    The text has one resource, the last thing in it; its lines keep their numbers.
+    """
+    if re.search(r"\battach\b", configuration):
+        return configuration
+    old_dialect = re.search(r"^\s*disk\s*=", configuration, re.MULTILINE)
+    line = "  attach = none\n" if old_dialect else "  attach none;\n"
+    head, brace, tail = configuration.rpartition("}")
+    return head + line + brace + tail
 
 
 class CommandError(Exception):
@@ -270,10 +284,13 @@ class Pair:
     def create(
         cls, directory: Path, size_bytes: int, port: int | None = None, configuration: str = SEED_CONFIGURATION
     ) -> Pair:
-        """Write the configuration and two sparse disks; PORT and DISK_OF_<node> in the text are replaced."""
+        """Write the configuration and two sparse disks; PORT and DISK_OF_<node> in the text are replaced.
+
+        There is no kernel device unless the text says `attach`.
+        """
         nodes = []
         file = directory / "drbd.conf"
-        text = configuration.replace("PORT", str(port or free_port()))
+        text = without_device(configuration).replace("PORT", str(port or free_port()))
         for name in ADDRESSES:
             place = directory / name
             place.mkdir()

@@ -24,7 +24,7 @@ from typing import Self
 import pytest
 
 from helpers.nbd_client import WRITE, NbdClient
-from pair import RESOURCE, SEED_CONFIGURATION, CommandError, Node, Pair
+from pair import RESOURCE, CommandError, Node, Pair
 
 MIB = 1 << 20
 DISK_BYTES = 64 * MIB
@@ -33,8 +33,7 @@ ROUNDS = int(os.environ.get("PYDRBD_ROUNDS", "3"))
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    text = SEED_CONFIGURATION.replace("protocol = C", "protocol = C\n  attach = none")
-    with Pair.create(tmp_path, DISK_BYTES, configuration=text) as both:
+    with Pair.create(tmp_path, DISK_BYTES) as both:
         both.create_metadata()
         both.up()
         both.first_sync()

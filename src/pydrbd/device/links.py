@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
+from pydrbd.device import loop
+
+KERNEL_DEVICE = re.compile("/dev/(nbd|ublkb|loop)[0-9]+")
 BY_RESOURCE = Path("/dev/drbd/by-res")
 
 
@@ -54,6 +58,23 @@ def _leads_to(name: Path, device: str) -> bool:
         return str(name.readlink()) == device
     except OSError:
         return False
+
+
+def remove_dead(names: tuple[Path, ...], sys_block: Path = loop.SYS_BLOCK) -> list[str]:
+    """Remove the names that lead to a device of ours which is not there any more; return them.
+
+    A daemon that was killed leaves them, and the kernel's DRBD cannot make its `/dev/drbd0` where such a link is.
+    """
+    dead = []
+    for name in names:
+        try:
+            target = str(name.readlink())
+        except OSError:
+            continue
+        if KERNEL_DEVICE.fullmatch(target) and loop.size_bytes(target, sys_block) == 0:
+            remove((name,), target)
+            dead.append(str(name))
+    return dead
 
 
 def remove(names: tuple[Path, ...], device: str) -> None:

@@ -42,3 +42,24 @@ def test_the_devices_own_name_needs_no_link(tmp_path: Path) -> None:
     name = tmp_path / "nbd0"
     name.touch()
     assert links.make((name,), str(name)) == []
+
+
+def test_names_of_a_device_that_is_gone_are_removed_and_no_others(tmp_path: Path) -> None:
+    sys_block = tmp_path / "sys"
+    for device, sectors in {"nbd0": "0", "loop3": "131072"}.items():
+        (sys_block / device).mkdir(parents=True)
+        (sys_block / device / "size").write_text(f"{sectors}\n")
+    targets = {
+        "disconnected": "/dev/nbd0",
+        "deleted": "/dev/ublkb7",
+        "in-use": "/dev/loop3",
+        "kernels-drbd": "../../drbd0",
+        "by-hand": "/dev/vg0/opt",
+    }
+    for name, target in targets.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "no-link").touch()
+    names = (*(tmp_path / name for name in targets), tmp_path / "no-link", tmp_path / "not-there")
+    dead = [str(tmp_path / "disconnected"), str(tmp_path / "deleted")]
+    assert links.remove_dead(names, sys_block) == dead
+    assert {path.name for path in tmp_path.iterdir()} == {"in-use", "kernels-drbd", "by-hand", "no-link", "sys"}

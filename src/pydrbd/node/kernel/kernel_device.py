@@ -111,6 +111,11 @@ class KernelDevice:
         """Return the device that the last daemon left when it ended."""
         return self._state_file.load()
 
+    def remove_dead_names(self) -> None:
+        """Remove the links that a daemon left whose device has gone with the last boot, or otherwise."""
+        for name in links.remove_dead(self._names()):
+            log.info("%s led to a device that is gone: removed", name)
+
     async def appear(self, size_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
         """Make the device, or take the leftover one over. Raises nothing: see `problem`."""
         self.problem, self.by_force, self._connections, self._wanted = "", False, 0, True

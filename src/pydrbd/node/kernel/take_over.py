@@ -37,6 +37,8 @@ async def take_over(
     """
     inherited = inherited or Inheritance()
     leftover = device.leftover()
+    if leftover is None:
+        device.remove_dead_names()
     if leftover is None and not inherited.was_primary:
         return
     what = "was Primary" if leftover is None else f"ended with {leftover.path} in use"

@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 STEP_MS = 100
 BUSY_STEPS = 10
 """Applications count as at work for so many steps after their last request: the next one must find the pipe empty."""
+LISTEN_STEPS = 2
+"""At first nobody knows yet whether applications are at work: for so long they are taken to be."""
 YIELD_SECTORS = 128
 """In flight while applications are at work: one block of 64 KiB."""
 YIELD_RATE_KIB_S = 100 * 1024
@@ -71,13 +73,12 @@ class Controller:
 
 
 def begin(limits: Limits) -> tuple[Controller, Pace]:
-    """Start a resync."""
+    """Start a resync: carefully, so that a write that is under way does not wait behind a full pipe."""
     steps = max(limits.plan_ahead_ms // STEP_MS, 1)
-    controller = Controller(limits, plan=(0,) * steps)
-    if not limits.plan_ahead_ms:
-        return controller, _fixed(limits)
+    controller = Controller(limits, plan=(0,) * steps, quiet_steps=BUSY_STEPS - LISTEN_STEPS)
     ask = max(_per_step(limits.resync_rate_kib_s), limits.fill_target_sectors)
-    return controller, _pace(limits, ask, _wanted(limits, ask))
+    pace = _pace(limits, ask, _wanted(limits, ask)) if limits.plan_ahead_ms else _fixed(limits)
+    return controller, _restrained(limits, pace, YIELD_SECTORS) if _gives_way(controller) else pace
 
 
 def step(controller: Controller, sample: Sample) -> tuple[Controller, Pace]:
@@ -140,9 +141,12 @@ def _give_way(controller: Controller, sample: Sample, pace: Pace) -> tuple[Contr
     elif sample.came_in_sectors > 2 * floor:
         allowed //= 2
     allowed = min(max(allowed, YIELD_SECTORS), pace.in_flight_sectors)
-    controller = replace(controller, yield_sectors=allowed)
+    return replace(controller, yield_sectors=allowed), _restrained(limits, pace, allowed)
+
+
+def _restrained(limits: Limits, pace: Pace, in_flight_sectors: int) -> Pace:
     lowest = min(limits.min_rate_kib_s, limits.max_rate_kib_s or limits.min_rate_kib_s)
-    return controller, Pace(max(min(pace.rate_kib_s, YIELD_RATE_KIB_S), lowest), allowed)
+    return Pace(max(min(pace.rate_kib_s, YIELD_RATE_KIB_S), lowest), in_flight_sectors)
 
 
 def _per_step(rate_kib_s: int) -> int:

@@ -139,6 +139,16 @@ def test_a_pipe_that_becomes_free_is_used_again() -> None:
     assert run.rate_kib_s(2) >= 0.9 * 200 * MIB
 
 
+def test_a_resync_begins_as_if_applications_were_at_work() -> None:
+    run = Run(Limits(), Pipe(400 * MIB, 1), application_requests=50)
+    assert run.pace == Pace(run.pace.rate_kib_s, YIELD_SECTORS)
+    run.steps(5)
+    assert run.pipe.fullest <= 2 * YIELD_SECTORS
+    alone = Run(Limits(), Pipe(400 * MIB, 1))
+    alone.steps(2)
+    assert alone.pace.in_flight_sectors == Limits().max_in_flight_sectors
+
+
 def test_little_is_in_flight_while_applications_are_at_work_and_much_a_second_later() -> None:
     run = Run(Limits(), Pipe(400 * MIB, 1), application_requests=50)
     run.steps(20)

@@ -1,12 +1,17 @@
-"""The disk and its data: (in)validate, outdate, new-current-uuid, pause-sync, detach, attach, suspend-io, dstate..."""
+"""The disk and its data: (in)validate, outdate, new-current-uuid, pause-sync, detach, attach, suspend-io, adjust..."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
+from pydrbd.cli.admin_client import NotUpError, ask
 from pydrbd.cli.context import Context
-from pydrbd.cli.each import order, resource_argument
+from pydrbd.cli.daemon_verbs import start
+from pydrbd.cli.each import for_each, order, resource_argument
 from pydrbd.cli.look_up import look_up
+from pydrbd.config.options import ADJUSTABLE, option
 
 _BYTES = {"S": 512, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -123,6 +128,43 @@ def dstate(context: Context, resource: str) -> None:
     look_up(context, resource, "dstate")
 
 
+def _adjustable(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options that a running daemon takes up."""
+    for name in reversed(ADJUSTABLE):
+        command = click.option(f"--{name}", metavar="VALUE", help=f"{option('disk', name).meaning}.")(command)
+    return command
+
+
+@click.command("disk-options")
+@_adjustable
+@resource_argument
+@click.pass_obj
+def disk_options(context: Context, /, resource: str, **given: str | None) -> None:
+    """Change options of a running resource until the next adjust or start; without any, show them."""
+    options = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
+    order(context, resource, "disk-options", options=options)
+
+
+@click.command()
+@click.option("-d", "--dry-run", is_flag=True, help="Only say what would be done.")
+@resource_argument
+@click.pass_obj
+def adjust(context: Context, resource: str, dry_run: bool) -> None:
+    """Put into force what the configuration says now; what is not up is started."""
+
+    def body(name: str) -> None:
+        try:
+            click.echo(ask(context, name, "adjust", {"dry_run": dry_run}).text, nl=False)
+        except NotUpError:
+            context.resource(name)
+            if dry_run:
+                click.echo(f"{name}: needs `pydrbd up {name}`")
+            else:
+                start(context, name)
+
+    for_each(context, resource, body)
+
+
 COMMANDS: list[click.Command] = [
     invalidate,
     invalidate_remote,
@@ -136,4 +178,6 @@ COMMANDS: list[click.Command] = [
     suspend_io,
     resume_io,
     dstate,
+    disk_options,
+    adjust,
 ]

@@ -26,6 +26,8 @@ MODULES = {
         "suspend-io",
         "resume-io",
         "dstate",
+        "disk-options",
+        "adjust",
     ),
     "resize_verb": ("resize",),
     "status_verbs": ("status", "why"),

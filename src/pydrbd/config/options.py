@@ -371,6 +371,17 @@ PENDING: frozenset[tuple[str, str]] = frozenset(
     }.items()
     for name in names.split()
 )
+ADJUSTABLE = (
+    "resync-rate",
+    "c-plan-ahead",
+    "c-delay-target",
+    "c-fill-target",
+    "c-max-rate",
+    "c-min-rate",
+    "resync-after",
+    "sync-group",
+)
+"""Disk options that a running daemon takes up, by `pydrbd adjust` or `pydrbd disk-options`."""
 BY_NAME: dict[tuple[str, str], Option] = {(option.section, option.name): option for option in OPTIONS}
 
 

@@ -96,7 +96,8 @@ itself, are errors. Give both nodes the same order ([how it goes](operations.md#
 | `c-fill-target 100K` | that much is under way: less of the link's buffers, less delay for applications |
 | `c-fill-target 0; c-delay-target 5` | as much as comes in within half a second is under way |
 
-The target sets the pace: its file counts. `sync-max` and `sync-rate` set `resync-rate`, too.
+The target sets the pace: its file counts. `sync-max` and `sync-rate` set `resync-rate`, too. Speed and order change
+while a resync runs: by `pydrbd adjust` to what the file says, by `pydrbd disk-options` without it.
 
 """
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from pydrbd.config.errors import SYNTAX, ConfigError, did_you_mean, listed, shown
+from pydrbd.config.errors import NOWHERE, SYNTAX, ConfigError, did_you_mean, listed, shown
 from pydrbd.config.keys import Key
 from pydrbd.config.options import Kind, Option, Unit, Value
-from pydrbd.config.syntax.statements import Setting
+from pydrbd.config.syntax.statements import Setting, Word
 
 _NUMBER = re.compile(r"([+-]?[0-9]{1,18})([sSkKmMgGtT]?)")
 _SUFFIX_BYTES = {"s": 512, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -39,6 +39,12 @@ def value_of(setting: Setting, key: Key, option: Option) -> Value:
             return _word(setting, text, option)
         case Kind.TEXT:
             return _text(setting, text, option)
+
+
+def option_value(option: Option, text: str) -> Value:
+    """Return the value of a text that stands in no file; `ConfigError`, without a place, if it cannot be one."""
+    setting = Setting(Word(option.name, NOWHERE), (Word(text, NOWHERE, quoted=True),))
+    return value_of(setting, Key(option.section, option.name, (option,)), option)
 
 
 def _single(setting: Setting) -> str | None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydrbd import config
 from pydrbd.config.description import ResourceView
 from pydrbd.core.binding import Binding
 from pydrbd.core.engine import Engine, Io, Options
@@ -25,6 +26,7 @@ from pydrbd.core.facts import Fact, FactType, Translator
 from pydrbd.model import effects, events
 from pydrbd.model.packets import Malformed, Sizes
 from pydrbd.model.states import Role
+from pydrbd.node.admin.adjusting import Adjusting
 from pydrbd.node.admin.admin_socket import AdminSocket, Reply, Request
 from pydrbd.node.admin.overview import Overview
 from pydrbd.node.admin.status import PACED_STATES
@@ -107,9 +109,8 @@ class Daemon:
         self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
         self._overview = Overview(view, self._performer, self._engine, self._device, self._chronicle, self._disk)
         self._verbs = Verbs(view.resource.name, self._performer, self._overview.status, self._device)
-        self._verbs.take("attach", self._on_attach)
         self._hand_over = HandOver(self._performer, self._engine, self._verbs, self._device, self._export, self._leave)
-        self._verbs.take("restart", self._hand_over.restart)
+        self._take_verbs()
         self._admin = AdminSocket(places.run / "control.sock", self._verbs.answer)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._exit = asyncio.Event()
@@ -122,6 +123,14 @@ class Daemon:
         self._told = 0
         self._last_error = ""
         self._telling: set[asyncio.Task[None]] = set()
+
+    def _take_verbs(self) -> None:
+        """Answer the verbs that are more than an event for the rules."""
+        adjusting = Adjusting(self._view, lambda: config.load(self._places.configuration), self._pacer, self._order)
+        self._verbs.take("attach", self._on_attach)
+        self._verbs.take("adjust", adjusting.adjust)
+        self._verbs.take("disk-options", adjusting.disk_options)
+        self._verbs.take("restart", self._hand_over.restart)
 
     # --- life --------------------------------------------------------------------------------------------------------
 

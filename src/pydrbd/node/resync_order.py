@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.2
 FILE_NAME = "order"
-FILE_BYTES_MAX = 4096
+FILE_BYTES = 512
+"""More than a name of a resource and a group can take."""
 _ALIVE, _RESYNCING = 0, 1
 """The bytes of the file that are locked."""
 _LOCK = struct.Struct("hhqqi4x")
@@ -39,15 +40,20 @@ _BEGINNINGS = (SyncUuid, StateChangeRequest, StateChangeReply, Sizes)
 """Packets with which a resync may begin."""
 
 
+def place_of(view: ResourceView) -> Place:
+    """Return the place in the order that a configuration gives a resource."""
+    options = view.local.volumes[0].options
+    after = dependency(options.resync_after)
+    return Place(after.resource if after else None, options.sync_group)
+
+
 class ResyncOrder:
     """One resource's place in the order, and its view of the others'."""
 
     def __init__(self, view: ResourceView, folder: Path, performer: Performer) -> None:
         """`folder` is the resource's own in the run directory; its neighbours are those of the other resources."""
-        options = view.local.volumes[0].options
-        after = dependency(options.resync_after)
         self._name = view.resource.name
-        self._own = Place(after.resource if after else None, options.sync_group)
+        self._own = place_of(view)
         self._folder = folder
         self._performer = performer
         self._fd = -1
@@ -60,13 +66,21 @@ class ResyncOrder:
         The caller holds the resource's pid file, so nobody else writes here. What is said is there before the lock
         that makes others look at it.
         """
-        said = {"after": self._own.after, "group": self._own.group}
         path = self._folder / FILE_NAME
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        os.write(self._fd, json.dumps(said).encode())
+        self._say()
         _set_lock(self._fd, _ALIVE, fcntl.F_WRLCK)
-        if self._comes_after:
-            self._looking = asyncio.ensure_future(self._keep_looking())
+        self._look_if_due()
+
+    def would_cycle(self, view: ResourceView) -> bool:
+        """Return whether the order would lead back to us from the place that a configuration gives us."""
+        return self._name in cycle(self._name, dict(self._others()) | {self._name: place_of(view)})
+
+    def adjust(self, view: ResourceView) -> None:
+        """Take another place in the order, at once. Raises `OSError`."""
+        self._own = place_of(view)
+        self._say()
+        self._look_if_due()
 
     def close(self) -> None:
         """Leave the order: nobody waits for us any more."""
@@ -104,8 +118,18 @@ class ResyncOrder:
     def _comes_after(self) -> bool:
         return self._own.after is not None or self._own.group > 0
 
+    def _say(self) -> None:
+        """Write our place. Always as many bytes, so that who reads them meanwhile finds the old ones or the new."""
+        said = json.dumps({"after": self._own.after, "group": self._own.group}).encode()
+        os.pwrite(self._fd, said.ljust(FILE_BYTES), 0)
+
+    def _look_if_due(self) -> None:
+        if self._comes_after and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.ensure_future(self._keep_looking())
+
     async def _keep_looking(self) -> None:
-        while True:
+        # One that comes after nobody any more may still have to be told so: during a handshake nobody listens.
+        while self._comes_after or self._performer.state.waits_for:
             names = self.look()
             if names != self._performer.state.waits_for:
                 self._performer.post(OthersResync(names))
@@ -124,7 +148,7 @@ class ResyncOrder:
         if names and names != self._in_cycle:
             log.warning(
                 "the daemons of %s have read orders that make a cycle: these resyncs do not wait for each other until"
-                " `pydrbd restart` makes them read the configuration again (rule: resync-after-cycle)",
+                " `pydrbd adjust` makes them read the configuration again (rule: resync-after-cycle)",
                 ", ".join(sorted(names)),
             )
         self._in_cycle = names
@@ -140,7 +164,7 @@ def _read(path: Path) -> Place | None:
         if not _is_locked(fd, _ALIVE):
             return None
         resyncing = _is_locked(fd, _RESYNCING)
-        said = json.loads(os.read(fd, FILE_BYTES_MAX))
+        said = json.loads(os.read(fd, FILE_BYTES))
         return Place(None if said["after"] is None else str(said["after"]), int(said["group"]), resyncing)
     except (OSError, ValueError, TypeError, KeyError) as error:
         log.warning("%s cannot be read: %s", path, error)

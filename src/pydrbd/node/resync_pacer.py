@@ -73,6 +73,13 @@ class ResyncPacer:
         self._controller, pace = step(self._controller, sample)
         self._give(pace)
 
+    def adjust(self, limits: Limits) -> None:
+        """Go by other limits: at once if a resync runs, as if it began now."""
+        self._limits = limits
+        if self._controller is not None and self._is_running():
+            self._controller, pace = begin(limits)
+            self._give(pace)
+
     def stop(self) -> None:
         """Give no more orders."""
         if self._task is not None:

@@ -100,6 +100,15 @@ def test_a_resync_rests_where_it_is_until_it_is_resumed_and_writes_go_on(tmp_pat
         assert pair.data_areas_differ(2 * DISK_MIB * MIB - MIB) is None
 
 
+def test_a_resync_becomes_faster_while_it_runs_when_it_is_told_so(tmp_path: Path) -> None:
+    with fresh(tmp_path, modern("c-plan-ahead 0; resync-rate 256K;")) as pair:
+        begin(pair)
+        wait_for(pair, "Sync")
+        assert left_kib(pair.castor) > 1024
+        pair.pollux.run("disk-options", "--resync-rate=100M", RESOURCE)
+        pair.wait_in_sync(timeout_s=DISK_MIB * 1024 / 256 / 2)
+
+
 def _stands_still(node: Node) -> bool:
     left = left_kib(node)
     time.sleep(0.2)

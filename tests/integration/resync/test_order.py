@@ -195,6 +195,26 @@ def test_nobody_waits_for_a_daemon_that_was_killed_or_taken_down(chain: Site) ->
         assert chain.status(chain.pollux, name)["out-of-sync"] == 0
 
 
+def test_an_order_given_while_resyncs_run_is_kept_at_once_and_never_leads_back(groups: Site) -> None:
+    for name in ("root", "data"):
+        groups.pollux.run("disk-options", "--c-max-rate=512K", name)  # until the file is gone by again
+        groups.begin(name)
+    groups.wait_for("data", "PausedSyncS")
+    for node in groups.nodes:
+        assert node.run("disk-options", "--sync-group=0", "data") == "data: sync-group 0 (was 1)\n"
+    groups.wait(lambda: groups.running() == ["data", "root"], "both to copy at once")
+    for node in groups.nodes:
+        node.run("disk-options", "--resync-after=data", "root")
+    groups.wait(lambda: groups.running() == ["data"], "the other order")
+    refused = groups.castor.try_run("disk-options", "--resync-after=root", "data")
+    assert (refused.returncode, refused.stderr) == (10, "data: This would cause a resync-after dependency cycle\n")
+    for node in groups.nodes:
+        assert 'root: resync-after "" (was data)' in node.run("adjust", "all")
+    groups.wait(lambda: groups.running() == ["root"], "the order of the file")
+    for name in ("root", "data"):
+        groups.wait_for(name, "Established")
+
+
 def test_groups_resync_in_ascending_order_and_their_members_together(groups: Site) -> None:
     for name in ("data", "logs"):
         groups.begin(name)

@@ -92,6 +92,13 @@ def daemon(place: Path) -> Iterator[PlayedDaemon]:
         ("resume-sync drbd0", "resume-sync", {}),
         ("wait-connect -t 3 drbd0", "wait-connect", {"timeout_s": 3.0}),
         ("wait-sync --wfc-timeout 3 drbd0", "wait-sync", {"timeout_s": 3.0}),
+        ("adjust --dry-run drbd0", "adjust", {"dry_run": True}),
+        ("disk-options drbd0", "disk-options", {"options": {}}),
+        (
+            "disk-options --c-max-rate=100M --resync-after -1 drbd0",
+            "disk-options",
+            {"options": {"c-max-rate": "100M", "resync-after": "-1"}},
+        ),
         ("role drbd0", "role", {}),
         ("cstate drbd0", "cstate", {}),
         ("dstate drbd0", "dstate", {}),
@@ -153,6 +160,7 @@ def test_a_daemon_that_dies_before_its_answer_is_said(daemon: PlayedDaemon, caps
         ("status", 0, "# No currently configured DRBD found.\n", ""),
         ("status --json", 0, "[]\n", ""),
         ("down drbd0", 0, "", ""),
+        ("adjust --dry-run drbd0", 0, "drbd0: needs `pydrbd up drbd0`\n", ""),
     ],
 )
 def test_a_resource_that_is_not_up(words: str, code: int, out: str, err: str, capsys: pytest.CaptureFixture[str]):

@@ -189,3 +189,26 @@ def playing(tmp_path: Path, body: Callable[[Node], Awaitable[None]]) -> None:
         await node.live(lambda: body(node))
 
     run(main())
+
+
+def test_another_place_is_taken_at_once_and_a_cycle_is_seen_before(folder: Folder) -> None:
+    async def main() -> list[object]:
+        performing = asyncio.ensure_future(folder.performer.run())
+        root, home = folder.order("root"), folder.order("home")
+        root.open()
+        home.open()
+        root.publish(resyncing=True)
+        after_root, after_home = (named(folder.view, "x", resync_after=name) for name in ("root", "home"))
+        found: list[object] = [home.would_cycle(after_root), home.look()]
+        home.adjust(after_root)
+        await folder.performer.wait_until(lambda state: bool(state.waits_for))
+        found += [root.would_cycle(after_home), root.would_cycle(named(folder.view, "x", resync_after="root"))]
+        home.adjust(folder.view)
+        await folder.performer.wait_until(lambda state: not state.waits_for)
+        found.append(root.would_cycle(after_home))
+        root.close()
+        home.close()
+        performing.cancel()
+        return found
+
+    assert run(main()) == [False, (), True, True, False]

@@ -106,7 +106,7 @@ test-vm: ## two virtual machines: the kernel's DRBD as the peer, kernel devices;
 sim: ## the simulated world at length: SEED=1 RUNS=1000 random lives, then more power cuts
 	PYDRBD_SEED=$(SEED) PYDRBD_RUNS=$(RUNS) $(VENV)/pytest -q tests/sim/test_random.py
 	@for cuts in "replicated castor" "replicated pollux" "replicated both" "disconnected castor" "disconnected pollux" \
-	    "disconnected both" "alone castor" "handed_over both"; do echo "$$cuts, seed $(SEED)"; \
+	    "disconnected both" "alone castor" "handed_over both" "restarted castor" "restarted both"; do echo "$$cuts, seed $(SEED)"; \
 	    PYTHONPATH=src:tests $(VENV)/python tests/sim/run_cuts.py $$cuts --seed $(SEED) --long || exit 1; done
 
 mutants: ## plant mistakes, one at a time, and see the simulator find them

@@ -91,6 +91,8 @@ int32_t sim_stream_send(sim_world *world, int32_t fd, const uint8_t *bytes, uint
 /* Bytes, 0 at the end of the stream, -EAGAIN, or -ECONNRESET. */
 int32_t sim_stream_receive(sim_world *world, int32_t fd, uint8_t *bytes, uint32_t length_bytes);
 void sim_stream_close(sim_world *world, int32_t fd);
+/* This end, which no engine serves at the moment, does not go with its machine's next sim_engine_free; 0: it does. */
+void sim_stream_keep(sim_world *world, int32_t fd, uint32_t keep);
 /* What the end at fd sends never arrives from `more_bytes` behind what has arrived on.  Nobody is told. */
 void sim_stream_cut(sim_world *world, int32_t fd, uint64_t more_bytes);
 void sim_stream_tell(sim_world *world, int32_t fd); /* the end hears that its connection was reset */

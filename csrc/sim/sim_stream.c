@@ -42,6 +42,7 @@ struct sim_end {
     bool shut;  /* sends no more, hears no more */
     bool reset; /* was told that the connection is gone */
     bool told;  /* the test has seen the end */
+    bool kept;  /* outlives its engine */
 };
 
 struct sim_stream {
@@ -387,11 +388,26 @@ void sim_streams_orphan(struct sim_world *world, const struct io *io)
                 forget_ops(&stream->ends[end]);
 }
 
+void sim_stream_keep(sim_world *world, int32_t fd, uint32_t keep)
+{
+    uint32_t end;
+    struct sim_stream *stream = stream_at(world, fd, &end);
+
+    stream->ends[end].kept = keep != 0;
+}
+
+bool sim_stream_is_kept(const struct sim_fd *fd)
+{
+    return fd->is.stream->ends[fd->end].kept;
+}
+
 void sim_streams_of_dead(struct sim_world *world, uint32_t node, bool silent)
 {
     for (struct sim_stream *stream = world->streams; stream; stream = stream->next) {
         for (uint32_t end = 0; end < 2; end++) {
             if (stream->ends[end].node != node || stream->ends[end].shut)
+                continue;
+            if (stream->ends[end].kept && !silent)
                 continue;
             if (silent)
                 stream->ends[end].shut = true; /* bytes under way arrive, the end does not */

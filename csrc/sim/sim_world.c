@@ -211,7 +211,8 @@ int sim_engine_new(sim_world *world, uint32_t node, const struct core_options *o
 static void forget_streams(struct sim_world *world, uint32_t node)
 {
     for (uint32_t i = 0; i < SIM_FDS; i++)
-        if (world->fds[i].kind == SIM_FD_STREAM && sim_stream_node(&world->fds[i]) == node)
+        if (world->fds[i].kind == SIM_FD_STREAM && sim_stream_node(&world->fds[i]) == node &&
+            !(sim_stream_is_kept(&world->fds[i]) && !world->machines[node].dead))
             world->fds[i] = (struct sim_fd){.kind = SIM_FD_FREE};
 }
 

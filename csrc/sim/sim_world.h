@@ -103,6 +103,7 @@ void sim_stream_op_sent(struct sim_world *world, const struct sim_event *event);
 void sim_stream_shutdown(struct sim_world *world, int32_t fd);
 void sim_stream_drop(struct sim_world *world, struct sim_fd *fd); /* its descriptor is closed */
 uint32_t sim_stream_node(const struct sim_fd *fd);                /* whose end it is */
+bool sim_stream_is_kept(const struct sim_fd *fd);                 /* sim_stream_keep */
 void sim_streams_orphan(struct sim_world *world, const struct io *io);
 /* silent: the power failed, nobody says anything; else the kernel closes what the process had. */
 void sim_streams_of_dead(struct sim_world *world, uint32_t node, bool silent);

@@ -5,6 +5,7 @@ its effects and their order are not.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -273,6 +274,30 @@ class SimNode:
         self.world.say(f"{self.name}: is killed")
         self._end()
         self.disks.settle()
+
+    async def restart(self) -> None:
+        """Replace the program of a Primary, as `pydrbd restart` does: its clients keep their connections."""
+        self.world.say(f"{self.name}: is restarted")
+        parked = await self.unless_cut(self._in_machine(self.daemon._engine.export_park()))
+        assert parked
+        self.daemon._hand_over.under_way = True
+        assert await self.command(events.Down, force=True) is None
+        for each in parked:
+            self.world.lib.sim_stream_keep(self.world.handle, each.fd, 1)
+        for task in list(self.tasks):
+            task.cancel()
+        self.wire.leave(self)
+        self.daemon._engine._engine = None
+        self.world.lib.sim_engine_free(self.world.handle, self.number)
+        self.disks.settle()
+        await self.boot()
+        # It waits a moment for its peer, as `kernel.take_over` does.
+        with contextlib.suppress(TimeoutError):
+            await self.until(lambda state: state.established, 1.0)
+        assert await self.command(events.Promote, new_uuid=self.world.new_uuid()) is None
+        for each in parked:
+            self.world.lib.sim_stream_keep(self.world.handle, each.fd, 0)
+            self.daemon._engine.export_adopt(each)
 
     def cut_power(self) -> None:
         """Cut it now."""

@@ -51,6 +51,11 @@ def test_nothing_is_lost_by_a_power_cut_at_any_step(workload: str, victims: str)
     _cut(workload, victims, EVERY)
 
 
+@pytest.mark.parametrize(("victims", "every"), [("castor", 5), ("both", 9)])
+def test_a_planned_restart_may_lose_its_power_at_any_moment(victims: str, every: int) -> None:
+    _cut("restarted", victims, every)
+
+
 @pytest.mark.parametrize(("victims", "every"), [("castor", 97), ("pollux", 1499)])
 def test_a_disk_that_is_copied_whole_may_lose_its_power(victims: str, every: int) -> None:
     """Thousands of steps, each like the one before: a few of them will do."""

@@ -85,6 +85,25 @@ async def handed_over(pair: Pair) -> None:
     await pair.demote(pair.pollux, client)
 
 
+async def restarted(pair: Pair) -> None:
+    """The program of a Primary is replaced under its client's writes: beside its peer, and without it."""
+    client = await pair.promote(pair.castor)
+    for has_peer in (True, False):
+        if not has_peer:
+            pair.wire.cut()
+        under_way = asyncio.gather(*(client.write(8 + 16 * at) for at in range(3)), client.write(EXTENT + 8))
+        await asyncio.sleep(0.00005)
+        restarting = asyncio.ensure_future(pair.castor.restart())
+        await asyncio.sleep(0.00005)
+        late = asyncio.gather(client.write(64), client.flush(), client.write(16, fua=True))
+        await asyncio.gather(restarting, under_way, late)
+        await client.write(2 * EXTENT + 8)
+        await client.read_all()
+    pair.wire.heal()
+    await pair.in_sync()
+    await client.write(24)
+
+
 async def swapped(pair: Pair) -> None:
     """The target of a resync is promoted against the peer's data: it reads there, and writes to blocks it lacks."""
     client = await pair.promote(pair.castor)

@@ -62,8 +62,8 @@ def test_systemd_that_starts_none_is_an_error(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_refusal_leaves_the_daemon_alone(monkeypatch: pytest.MonkeyPatch):
-    daemon = Daemon(VerbError("drbd0: cannot be restarted without its disk: attach one first", 10))
-    with pytest.raises(VerbError, match="without its disk"):
+    daemon = Daemon(VerbError("drbd0: Primary without a disk is not restarted: attach one first", 10))
+    with pytest.raises(VerbError, match="without a disk"):
         replaced(daemon, monkeypatch)
     assert daemon.done == ["restart"]
 

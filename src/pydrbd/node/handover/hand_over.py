@@ -65,6 +65,7 @@ class HandOver:
         self._asked = False
         self.under_way = False
         self.was_primary = False
+        self.had_peer = False
         self.parked: list[Parked] = []
 
     async def restart(self, _: Request) -> Reply | None:
@@ -78,14 +79,17 @@ class HandOver:
             self._asked = self.under_way
 
     def _refusal(self) -> Reply | None:
-        if not self._performer.state.has_disk:
-            return Reply(EXIT_INVALID, f"{self._resource}: cannot be restarted without its disk: attach one first")
+        state = self._performer.state
+        if state.role is Role.PRIMARY and not state.has_disk:
+            # What it has is the peer's, and the next program might not get that far.
+            return Reply(EXIT_INVALID, f"{self._resource}: Primary without a disk is not restarted: attach one first")
         if not os.access(sys.executable, os.X_OK):
             return Reply(EXIT_INVALID, f"{self._resource}: cannot be restarted: {sys.executable} is gone")
         return None
 
     async def _restart(self) -> Reply | None:
         self.was_primary = self._performer.state.role is Role.PRIMARY
+        self.had_peer = self._performer.state.established
         if self.was_primary and not await self._park():
             if self._leave():
                 return Reply(data={"left": True, "supervised": is_supervised()})
@@ -129,7 +133,7 @@ class HandOver:
         """Keep the doors where clients wait from being closed with the rest; return what is handed over so far."""
         kept = {name: door.keep() for name, door in self._doors.items()} | {"admin": admin.keep()}
         listeners = {name: fd for name, fd in kept.items() if fd >= 0}
-        return Inheritance(self.was_primary, listeners=listeners, clients=self.parked)
+        return Inheritance(self.was_primary, self.had_peer, listeners=listeners, clients=self.parked)
 
     @staticmethod
     def finish(bequest: Inheritance, admin: AdminSocket, link: PeerLink) -> None:

@@ -30,6 +30,7 @@ class Inheritance:
     """All of it; what has been taken is gone from here. -1: no such descriptor."""
 
     was_primary: bool = False
+    had_peer: bool = False
     lock: int = -1
     """The locked pid file: the resource is never without its lock."""
     asker: int = -1
@@ -72,6 +73,7 @@ class Inheritance:
         text = {
             "version": VERSION,
             "was_primary": self.was_primary,
+            "had_peer": self.had_peer,
             "lock": self.lock,
             "asker": self.asker,
             "listeners": self.listeners,
@@ -106,6 +108,7 @@ def _read(fields: dict[str, Any]) -> Inheritance:
         raise ValueError(f"version {fields['version']}")
     return Inheritance(
         was_primary=bool(fields["was_primary"]),
+        had_peer=bool(fields["had_peer"]),
         lock=int(fields["lock"]),
         asker=int(fields["asker"]),
         listeners={str(name): int(fd) for name, fd in fields["listeners"].items()},

@@ -61,7 +61,7 @@ def kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeKind:
     monkeypatch.setattr(kernel_device, "kinds", lambda _: (made,))
     monkeypatch.setattr(links, "BY_RESOURCE", tmp_path / "by-res")
     monkeypatch.setattr(openers, "openers_of", lambda _: [Opener(0, "mounted on /opt", "/nowhere")])
-    monkeypatch.setattr(take_over, "PEER_PLANNED_S", 0.01)
+    monkeypatch.setattr(take_over, "PEER_S", 0.01)
     monkeypatch.setattr(take_over, "PATIENCE_S", 0.05)
     monkeypatch.setattr(hand_over, "PARK_S", 0.1)
     return made
@@ -254,16 +254,29 @@ def test_a_device_that_does_not_come_to_rest_is_left_as_by_a_crash(tmp_path: Pat
     assert (node.places.run / "device.json").exists()
 
 
-def test_without_a_disk_there_is_no_restart(tmp_path: Path, kind: FakeKind):
+def test_a_primary_without_a_disk_is_not_restarted(tmp_path: Path, kind: FakeKind):
+    node = Node(tmp_path)
+
+    async def body() -> None:
+        await node.ask("primary", force=True)
+        await node.ask("detach", force=True)
+        refused = await node.ask("restart")
+        assert (refused["exit"], "attach one first" in refused["sentence"]) == (10, True)
+        await node.ask("down", force=True)
+
+    assert run(node.live(body)) is None
+    assert kind.asked == []
+
+
+def test_a_secondary_without_a_disk_makes_room(tmp_path: Path, kind: FakeKind):
     node = Node(tmp_path)
 
     async def body() -> None:
         await node.ask("detach")
-        refused = await node.ask("restart")
-        assert (refused["exit"], "attach one first" in refused["sentence"]) == (10, True)
-        await node.ask("down")
+        await restarted(node)
 
-    assert run(node.live(body)) is None
+    with given_up(bequest_of(node, body)) as bequest:
+        assert not bequest.was_primary
     assert kind.asked == []
 
 
@@ -285,7 +298,7 @@ def test_without_the_interpreter_there_is_no_restart(tmp_path: Path, kind: FakeK
 def test_an_inheritance_survives_execve_and_is_closed_to_children_again():
     (one, two), (three, four) = socket.socketpair(), socket.socketpair()
     fds = [sock.detach() for sock in (one, two, three, four)]
-    made = Inheritance(True, fds[0], fds[1], {"peer": fds[2]}, [Parked(fds[3], True, False, b"\x25\x60")])
+    made = Inheritance(True, True, fds[0], fds[1], {"peer": fds[2]}, [Parked(fds[3], True, False, b"\x25\x60")])
     environment = made.store() | {"PATH": "/bin"}
     assert all(os.get_inheritable(fd) for fd in fds)
     assert load(environment) == made

@@ -128,11 +128,13 @@ static void what_cannot_end_is_waited_for_until_it_is_taken_back(void)
     check(core_gate(primary.engine, CORE_GATE_SUSPENDED) == 0);
     nbd_request(fd, 1, 0, 0, sizeof block, block);
     usleep(50000);
-    check(core_export_park(primary.engine, ++primary.token) == 0);
+    uint64_t token = ++primary.token;
+    check(core_export_park(primary.engine, token) == 0);
+    node_accept(&primary, CORE_ACCEPT_WRITES); /* answered: the order before it is carried out, too */
     nbd_request(other, 3, 0, 0, 0, NULL);
     check(!nbd_replied(other, 100) && !node_has(&primary, CORE_FACT_DONE));
     check(core_export_unpark(primary.engine) == 0);
-    check(node_done(&primary) == -ECANCELED);
+    check(node_await(&primary, CORE_FACT_DONE, token).result == -ECANCELED);
     check(!node_has(&primary, CORE_FACT_PARKED));
     check(core_gate(primary.engine, CORE_GATE_OPEN) == 0);
     check(nbd_reply(fd) == 0);

@@ -14,6 +14,7 @@ PY_FILES := src tests tools bench setup.py csrc/cffi_build.py
 ROUNDS ?= 300
 SEED ?= 1
 RUNS ?= 1000
+PAIRS ?= 2
 
 # One directory per kind of build, so that they never mix.
 KIND ?= plain
@@ -101,7 +102,7 @@ split-brain: build ## every combination of the after-split-brain policies on rea
 
 test-vm: ## two virtual machines: the kernel's DRBD as the peer, kernel devices; CASE="swap or flush" chooses (root)
 	tests/vm/prepare
-	nice -n 5 $(VENV)/pytest tests/vm --durations=0 --durations-min=1 $(if $(CASE),-k "$(CASE)")
+	nice -n 5 $(VENV)/pytest tests/vm -n $(PAIRS) --dist loadfile --durations=0 --durations-min=1 $(if $(CASE),-k "$(CASE)")
 
 sim: ## the simulated world at length: SEED=1 RUNS=1000 random lives, then more power cuts
 	PYDRBD_SEED=$(SEED) PYDRBD_RUNS=$(RUNS) $(VENV)/pytest -q tests/sim/test_random.py

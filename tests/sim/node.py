@@ -21,6 +21,7 @@ from pydrbd.model import effects, events
 from pydrbd.model.refusals import Refusal
 from pydrbd.node import daemon as product
 from pydrbd.node.attachment import Attachment
+from pydrbd.node.backing.late import LateCalls
 from pydrbd.node.daemon import Daemon, Places
 from pydrbd.node.link.connector import Link
 from pydrbd.node.link.peer_link import INTERNAL_TOKEN, PeerLink
@@ -103,6 +104,13 @@ class SimLink(PeerLink):
 
     async def _connect(self) -> Link:
         return await self.node.wire.meet(self.node)
+
+
+class InlineCalls(LateCalls):
+    """No threads: simulated disks answer at once, or never."""
+
+    async def run(self, body: Callable[[], Any], _: str) -> Any:
+        return body()
 
 
 class SimExport:
@@ -220,6 +228,7 @@ class SimNode:
         def attachment(view: ResourceView, engine: Any, state_dir: Path) -> Attachment:
             disk = Attachment(view, engine, state_dir, self.disks.open, world.new_uuid)
             disk._place = self.disks.place
+            disk._late = InlineCalls(0)
             return disk
 
         def link(*args: Any) -> SimLink:

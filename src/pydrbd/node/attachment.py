@@ -6,6 +6,7 @@ sentence each, and say which command helps; nothing has been written then.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import secrets
@@ -23,6 +24,7 @@ from pydrbd.node.backing.disk_queue import logical_block_bytes
 from pydrbd.node.backing.late import LateCalls
 from pydrbd.node.backing.metadata_move import require_apart
 from pydrbd.node.backing.metadata_place import MetadataPlace
+from pydrbd.node.backing_disk import DiskIoError
 from pydrbd.node.metadata_store import MetadataStore
 from pydrbd.node.process import EXIT_INVALID, StartError
 from pydrbd.ondisk.errors import ActivityLogDamagedError, OnDiskError
@@ -31,6 +33,9 @@ from pydrbd.ondisk.layout import Layout
 log = logging.getLogger(__name__)
 
 _SMALLEST_UUID = 1 << 16
+_STILL_BUSY = "the disk that was given up still has requests"
+LOOK_S = 0.2
+"""Nobody waits longer to hear how large the disk is."""
 
 
 def new_uuid() -> int:
@@ -59,6 +64,8 @@ class Attachment:
         self._draw_uuid = draw_uuid
         self._store: MetadataStore | None = None
         self._late = LateCalls(self._volume.options.disk_timeout_ms / 1000)
+        self._grown_bytes = 0
+        self._looking: asyncio.Future[None] | None = None
         self.failed = False
         """The disk has failed; set by whoever hears of it."""
 
@@ -79,8 +86,10 @@ class Attachment:
         """
         if self._store is not None:
             raise StartError(f"{self._resource}: {Refusal.DISK_IN_USE.sentence}", Refusal.DISK_IN_USE.exit_code)
+        if self._late.hangs:
+            raise StartError(f"cannot attach {self._volume.disk}: {_STILL_BUSY}", EXIT_INVALID)
         store = await self._open()
-        self._store, self.failed = store, False
+        self._store, self.failed, self._grown_bytes = store, False, 0
         try:
             event = await self._prepare(store, in_use_sectors)
         except StartError:
@@ -118,25 +127,23 @@ class Attachment:
             raise StartError(str(error)) from error
         except OSError as error:
             if error.errno == errno.EBUSY:
-                raise StartError(
-                    f"cannot attach {self._volume.disk}: the disk that was given up still has requests", EXIT_INVALID
-                ) from error
+                raise StartError(f"cannot attach {self._volume.disk}: {_STILL_BUSY}", EXIT_INVALID) from error
             raise StartError(f"cannot attach {self._volume.disk}: {error.strerror}") from error
 
     async def _give_to_engine(self, store: MetadataStore, in_use_sectors: int) -> events.Attached:
         options = self._volume.options
-        applied = store.apply_al()
+        applied = await self._late.run(store.apply_al, f"{self._place.metadata}: applying the activity log")
         if applied.was_primary:
             log.warning(
                 "this node was Primary when it stopped: %d active extents out of sync, %d blocks (rule: apply-al)",
                 len(applied.extents),
                 applied.bits_newly_set,
             )
+        area, block_bytes = await self._late.run(self._queue_limits, f"{self._place.disk}: a look at it")
         found = store.superblock
         size_sectors = in_use_sectors or found.agreed_sectors or store.max_sectors
         extents = options.al_extents if options.al_updates else 0
         disk = store.engine_disk(size_sectors, extents, flush=options.disk_flushes)
-        area = rs_discard_sectors(options.rs_discard_granularity_bytes, self._place.disk)
         await self._engine.attach(replace(disk, timeout_ms=options.disk_timeout_ms, rs_discard_sectors=area))
         return events.Attached(
             ids=found.ids,
@@ -147,12 +154,35 @@ class Attachment:
             bits_set=self._engine.counters().out_of_sync_bits,
             crashed_primary=applied.was_primary,
             new_uuid=self._draw_uuid(),
-            block_bytes=logical_block_bytes(self._place.disk),
+            block_bytes=block_bytes,
         )
 
+    def _queue_limits(self) -> tuple[int, int]:
+        """Return the sectors that a thin resync discards at once, and the bytes of the disk's smallest request."""
+        disk = self._place.disk
+        return rs_discard_sectors(self._volume.options.rs_discard_granularity_bytes, disk), logical_block_bytes(disk)
+
     def grown_bytes(self) -> int:
-        """Return by how much the disk is larger than when it was last looked at; 0 without one. Does no I/O."""
-        return 0 if self._store is None or self.failed else self._store.grown_bytes()
+        """Return by how much the disk was larger, at the last `look`, than when it was attached; 0 without one."""
+        return 0 if self._store is None or self.failed else self._grown_bytes
+
+    async def look(self) -> None:
+        """Ask how large the disk is. A disk that hangs may hold whoever asks, but not us."""
+        store = self._store
+        if store is None or self.failed:
+            return
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look_at(store))
+        await asyncio.wait({self._looking}, timeout=LOOK_S)
+
+    async def _look_at(self, store: MetadataStore) -> None:
+        try:
+            grown_bytes = await self._late.run(store.grown_bytes, f"{self._place.disk}: a look at it")
+        except OnDiskError as error:
+            log.debug("%s", error)
+            return
+        if store is self._store:
+            self._grown_bytes = grown_bytes
 
     async def look_again(self) -> int:
         """Return the sectors that the disk has room for now, 0 if there is none; its metadata goes to its new end.
@@ -164,12 +194,13 @@ class Attachment:
             return 0
         old = store.layout
         try:
-            new = store.look_again()
+            new = await self._late.run(store.look_again, f"{self._place.disk}: a look at it")
             if new != old and new.superblock_offset_bytes != old.superblock_offset_bytes:
                 require_apart(old, new)
         except OnDiskError as error:
             log.warning("%s stays as large as it was: %s", self._volume.disk, error)
             return store.max_sectors
+        self._grown_bytes = 0
         if new != old:
             await self._move(store, new)
         return store.max_sectors
@@ -190,6 +221,9 @@ class Attachment:
         store = self._store
         if store is None:
             raise OSError("there is no disk to write metadata to")
+        if self._late.hangs:
+            # It may yet write what it was asked to, over whatever is written now.
+            raise DiskIoError(f"{self._place.metadata}: {_STILL_BUSY}")
         try:
             await self._late.run(
                 lambda: store.write(effect.ids, effect.flags, effect.agreed_sectors), f"{self._place.metadata}: a write"
@@ -214,11 +248,16 @@ class Attachment:
                 self._engine.give_up_disk()
             await self._engine.detach()
             if clean:
-                store.mark_clean()
+                await self._late.run(store.mark_clean, f"{self._place.metadata}: the last write")
         except (OSError, OnDiskError) as error:
             log.warning("%s is given up without a clean end: %s", self._volume.disk, error)
         finally:
             self._late.when_over(store.close)
+
+    def give_up(self) -> None:
+        """Wait no longer for anything that the disk was asked to do: all of it has failed."""
+        self._late.give_up()
+        self._engine.give_up_disk()
 
     async def _empty_log(self) -> bool:
         """Take every extent out of the activity log. False: it could not be done, and the next attach applies it."""

@@ -108,7 +108,7 @@ class Daemon:
         self._order = ResyncOrder(view, places.run, self._performer)
         self._chronicle = Chronicle(GenerationBooks.open(books_path(places.state, view.resource.name)))
         self._overview = Overview(view, self._performer, self._engine, self._device, self._chronicle, self._disk)
-        self._verbs = Verbs(view.resource.name, self._performer, self._overview.status, self._device)
+        self._verbs = Verbs(view.resource.name, self._performer, self._overview, self._device)
         self._hand_over = HandOver(self._performer, self._engine, self._verbs, self._device, self._export, self._leave)
         self._take_verbs()
         self._admin = AdminSocket(places.run / "control.sock", self._verbs.answer)
@@ -128,6 +128,7 @@ class Daemon:
         """Answer the verbs that are more than an event for the rules."""
         adjusting = Adjusting(self._view, lambda: config.load(self._places.configuration), self._pacer, self._order)
         self._verbs.take("attach", self._on_attach)
+        self._verbs.take("detach", self._on_detach)
         self._verbs.take("adjust", adjusting.adjust)
         self._verbs.take("disk-options", adjusting.disk_options)
         self._verbs.take("restart", self._hand_over.restart)
@@ -300,10 +301,15 @@ class Daemon:
     async def _on_attach(self, _: Request) -> Reply:
         return await self._verbs.attach(self._open_disk)
 
+    async def _on_detach(self, request: Request) -> Reply:
+        if request.arguments.get("force") is True:
+            self._disk.give_up()  # the rules may be waiting for it
+        return await self._verbs.order(COMMANDS["detach"], "detach", request.arguments)
+
     async def _open_disk(self, token: int) -> events.Attached:
         state = self._performer.state
-        self._overview.watch_md()
         event = await self._disk.attach(token, state.size_sectors if in_use(state) else 0)
+        self._overview.watch_md()  # not before: a disk that hangs would hold us
         self._removal.watch(self._disk.paths)
         return event
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,38 @@ def test_detach_force_does_not_wait_for_a_hanging_disk(tmp_path: Path) -> None:
             client.flush()
         for node in untimed.pair.nodes:
             untimed.verify_on(node)
+
+
+def test_a_hanging_metadata_disk_keeps_neither_status_nor_the_peer_waiting(tmp_path: Path) -> None:
+    for untimed in failing_pair(tmp_path, metadata_apart=True, net="ping-int 1; timeout 9;"):
+        castor, pollux = untimed.castor, untimed.pollux
+        castor.run("secondary", RESOURCE)
+        untimed.metadata["pollux"].hang()
+        with ThreadPoolExecutor() as beside:
+            promoting = beside.submit(pollux.try_run, "primary", RESOURCE)
+            for _ in range(4):
+                time.sleep(1)
+                begun = time.monotonic()
+                assert pollux.status().connection == "Connected"
+                assert time.monotonic() - begun < SLACK_S
+                assert castor.status().connection == "Connected"
+            assert not promoting.done(), "it is promoted when that is durable, and not before"
+            untimed.metadata["pollux"].heal()
+            assert promoting.result().returncode == 0
+        assert untimed.pair.castor.status().in_sync
+
+
+def test_a_hanging_metadata_disk_is_given_up_by_force(tmp_path: Path) -> None:
+    for untimed in failing_pair(tmp_path, metadata_apart=True):
+        castor, pollux = untimed.castor, untimed.pollux
+        castor.run("secondary", RESOURCE)
+        untimed.metadata["pollux"].hang()
+        with ThreadPoolExecutor() as beside:
+            promoting = beside.submit(pollux.try_run, "primary", RESOURCE)
+            time.sleep(0.5)
+            pollux.run("detach", "--force", RESOURCE)
+            assert promoting.result().returncode != 0
+            untimed.wait_for_disk(pollux, "Diskless")
+            assert "still has requests" in pollux.try_run("attach", RESOURCE).stderr
+            untimed.metadata["pollux"].heal()
+        take_back(untimed, "pollux")

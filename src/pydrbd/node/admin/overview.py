@@ -82,10 +82,16 @@ class Overview:
         while True:
             await asyncio.sleep(SAMPLE_MS / 1000)
             self._look_at_progress()
-            self._look_at_the_disk()
+            await self._look_at_the_disk()
             await self._device.look_now_and_then()
 
-    def _look_at_the_disk(self) -> None:
+    async def look(self) -> None:
+        """Ask the kernel what `status` shows of device and disk; for a moment at most."""
+        await self._device.look()
+        await self._disk.look()
+
+    async def _look_at_the_disk(self) -> None:
+        await self._disk.look()
         grown = self._disk.grown_bytes()
         if grown > self._grown_bytes:
             disk, name = self._view.local.volumes[0].disk, self._view.resource.name

@@ -114,6 +114,16 @@ class Device(Protocol):
         """Find out who has it open now."""
 
 
+class Overview(Protocol):
+    """What `status` and `why` tell."""
+
+    def status(self) -> Json:
+        """Return it."""
+
+    async def look(self) -> None:
+        """See how device and disk are now."""
+
+
 class Verbs:
     """Answers requests."""
 
@@ -121,12 +131,12 @@ class Verbs:
         self,
         resource: str,
         performer: Performer,
-        status: Callable[[], Json],
+        overview: Overview,
         device: Device,
     ) -> None:
         self.resource = resource
         self._performer = performer
-        self._status = status
+        self._overview = overview
         self._device = device
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
@@ -142,13 +152,12 @@ class Verbs:
 
     async def answer(self, request: Request) -> Reply | None:
         """Return the reply to a request; never raises for what a user can write. None: as `AdminSocket` has it."""
-        lookup = self._lookups.get(request.verb)
-        if lookup is not None:
-            return await lookup(request)
-        command = COMMANDS.get(request.verb)
-        if command is None:
-            return Reply(EXIT_USAGE, f"there is no verb {request.verb!r}")
+        lookup, command = self._lookups.get(request.verb), COMMANDS.get(request.verb)
         try:
+            if lookup is not None:
+                return await lookup(request)
+            if command is None:
+                return Reply(EXIT_USAGE, f"there is no verb {request.verb!r}")
             return await self.order(command, request.verb, request.arguments)
         except ValueError as error:
             return Reply(EXIT_USAGE, f"{request.verb}: {error}")
@@ -209,13 +218,13 @@ class Verbs:
     # --- looking up --------------------------------------------------------------------------------------------------
 
     async def _on_status(self, request: Request) -> Reply:
-        await self._device.look()
-        data = self._status()
+        await self._overview.look()
+        data = self._overview.status()
         verbose, statistics = bool(request.arguments.get("verbose")), bool(request.arguments.get("statistics"))
         return Reply(text=as_text(data, verbose=verbose, statistics=statistics), data=data)
 
     async def _on_why(self, _: Request) -> Reply:
-        return Reply(text="".join(f"{sentence}\n" for sentence in self._status()["why"]))
+        return Reply(text="".join(f"{sentence}\n" for sentence in self._overview.status()["why"]))
 
     async def _on_role(self, _: Request) -> Reply:
         state = self._state

@@ -1,4 +1,8 @@
-"""A call that a disk may never let return, carried out beside the event loop and waited for no longer than allowed."""
+"""Calls that a disk may never let return, carried out beside the event loop, which goes on meanwhile.
+
+What a call was asked to do it may still do, however late: until it has returned its descriptors stay open, and nothing
+is written to that disk, nor is another taken (`hangs`).
+"""
 
 from __future__ import annotations
 
@@ -6,57 +10,94 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from pydrbd.node.backing_disk import DiskIoError
 
+Result = TypeVar("Result")
+
 
 class LateCalls:
-    """Calls about one disk. What was given up may still be under way: `when_over` says when it is not."""
+    """Calls about one disk."""
 
     def __init__(self, timeout_s: float) -> None:
-        """`timeout_s`: 0 waits for ever, and calls in the caller's own thread."""
-        self._timeout_s = timeout_s
-        self._under_way: asyncio.Future[None] | None = None
+        """`timeout_s`: a call is waited for so long; 0: for ever, or until `give_up`."""
+        self._timeout_s = timeout_s or None
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._abandoned: set[asyncio.Future[Any]] = set()
+        """Of these, the ones that nobody waits for any more."""
+        self._words: set[asyncio.Future[None]] = set()
 
-    async def run(self, body: Callable[[], None], what: str) -> None:
-        """Call, and raise what it raises; `DiskIoError`, naming `what`, when it does not return in time."""
-        if not self._timeout_s:
-            body()
-            return
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    @property
+    def hangs(self) -> bool:
+        """Whether a call that was given up has not returned."""
+        return bool(self._abandoned)
+
+    async def run(self, body: Callable[[], Result], what: str) -> Result:
+        """Call in a thread; return what it returns, raise what it raises.
+
+        `DiskIoError`, naming `what`, when it does not return in time or is given up.
+        """
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[Result] = loop.create_future()
+        word: asyncio.Future[None] = loop.create_future()
+        self._under_way.add(over)
+        self._words.add(word)
+        over.add_done_callback(self._forget)
         threading.Thread(target=_call, args=(body, over), daemon=True).start()
-        self._under_way = over
+        either: set[asyncio.Future[Any]] = {over, word}
         try:
-            await asyncio.wait_for(asyncio.shield(over), self._timeout_s)
-        except TimeoutError:
-            raise DiskIoError(f"{what} did not end within the disk-timeout") from None
+            await asyncio.wait(either, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if over.done():
-                self._under_way = None
+            self._words.discard(word)
+            if not over.done():
+                self._abandoned.add(over)
+        if over.done():
+            return over.result()
+        raise DiskIoError(f"{what} was given up" if word.done() else f"{what} did not end within the disk-timeout")
+
+    def give_up(self) -> None:
+        """Wait for none of them any longer."""
+        for word in self._words:
+            if not word.done():
+                word.set_result(None)
 
     def when_over(self, body: Callable[[], None]) -> None:
-        """Call `body` now, or when the call under way has returned at last and its descriptor may be closed."""
-        if self._under_way is None:
+        """Call `body` now, or when every call that is under way now has returned: descriptors may be closed then."""
+        pending = set(self._under_way)
+
+        def one_less(call: asyncio.Future[Any]) -> None:
+            pending.discard(call)
+            if not pending:
+                body()
+
+        if not pending:
             body()
-        else:
-            self._under_way.add_done_callback(lambda _: body())
+        for call in tuple(pending):
+            call.add_done_callback(one_less)
+
+    def _forget(self, call: asyncio.Future[Any]) -> None:
+        self._under_way.discard(call)
+        self._abandoned.discard(call)
 
 
-def _call(body: Callable[[], None], over: asyncio.Future[None]) -> None:
-    error: BaseException | None = None
+def _call(body: Callable[[], Result], over: asyncio.Future[Result]) -> None:
     try:
-        body()
-    except BaseException as raised:  # noqa: BLE001 - it is raised again where it is waited for
-        error = raised
-    with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
-        over.get_loop().call_soon_threadsafe(_tell, over, error)
-
-
-def _tell(over: asyncio.Future[None], error: BaseException | None) -> None:
-    if over.cancelled():
-        return
-    if error is None:
-        over.set_result(None)
+        result = body()
+    except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
+        tell, what = _fail, (over, error)
     else:
+        tell, what = _end, (over, result)  # type: ignore[assignment]
+    with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+        over.get_loop().call_soon_threadsafe(tell, *what)
+
+
+def _end(over: asyncio.Future[Result], result: Result) -> None:
+    if not over.cancelled():
+        over.set_result(result)
+
+
+def _fail(over: asyncio.Future[Any], error: BaseException) -> None:
+    if not over.cancelled():
         over.set_exception(error)
         over.exception()  # looked at, should nobody wait any more

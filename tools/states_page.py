@@ -52,7 +52,8 @@ target: Established ──► WFBitMapT ──bitmaps──► WFSyncUUID ──
 invalidate:             StartingSyncT ──► WFSyncUUID …      its peer: StartingSyncS ──► SyncSource …
 ```
 
-Either end may ask for a pause: PausedSyncS and PausedSyncT stand for SyncSource and SyncTarget then.
+Either end may ask for a pause, because a person said so or because another resource of its node comes first:
+PausedSyncS and PausedSyncT stand for SyncSource and SyncTarget then.
 
 ## An online verify
 

@@ -8,7 +8,8 @@
  *   - every payload that was begun is released exactly once;
  *   - the whole input at once and the input byte by byte come to the same end, the same data and the same answers (a
  * session that fails may leave the last of its answers unsent);
- *   - a server that is short of buffers and answers late, and a client that reads late, change none of that.
+ *   - a server that is short of buffers and answers late, and a client that reads late, change none of that;
+ *   - nor does a session that is parked wherever it can be, and whose place another one takes.
  *
  * The first two bytes of the input choose the circumstances; the rest is what the client sends. */
 #include "../c/nbd/messages.h"
@@ -75,6 +76,39 @@ static void run_whole_and_in_pieces(const struct circumstances *how, const uint8
     wire_fini(&pieces);
 }
 
+/* Another session in the place of this one, if it comes to rest where it is. */
+static void park(struct wire *wire)
+{
+    struct nbd_position position;
+    nbd_session_park(wire->session, true);
+    if (!nbd_session_is_parked(wire->session, &position)) {
+        nbd_session_park(wire->session, false);
+        return;
+    }
+    nbd_session_free(wire->session);
+    REQUIRE(nbd_session_new_transmission(&wire->memory.export, &position, &wire->session) == 0, "no session");
+}
+
+static void run_parked(const struct circumstances *how, const uint8_t *data, size_t length_bytes)
+{
+    struct wire whole;
+    struct wire parked;
+    open_wire(&whole, how);
+    open_wire(&parked, how);
+    wire_put(&whole, data, length_bytes);
+    wire_run(&whole);
+    for (size_t at = 0, step = 0; at < length_bytes; at += step) {
+        step = 1u + how->rhythm;
+        step = step < length_bytes - at ? step : length_bytes - at;
+        wire_put(&parked, data + at, step);
+        wire_run(&parked);
+        park(&parked);
+    }
+    check_same(&whole, &parked);
+    wire_fini(&whole);
+    wire_fini(&parked);
+}
+
 /* The server answers one request, and the client reads, only now and then; few payloads exist. */
 static void run_adverse(const struct circumstances *how, const uint8_t *data, size_t length_bytes)
 {
@@ -108,5 +142,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length_bytes)
     const struct circumstances how = {.flags = data[0], .rhythm = data[1]};
     run_whole_and_in_pieces(&how, data + 2, length_bytes - 2);
     run_adverse(&how, data + 2, length_bytes - 2);
+    run_parked(&how, data + 2, length_bytes - 2);
     return 0;
 }

@@ -28,17 +28,12 @@ static void pair_stop(struct node *primary, struct node *secondary)
     node_stop(secondary);
 }
 
+/* Nothing is under way, and the engine sleeps: what it counts was published at the end of its last turn. */
 static bool is_at_rest(struct node *node)
 {
     struct core_counters counters;
-    uint64_t turns;
+    usleep(20000);
     core_engine_counters(node->engine, &counters);
-    turns = counters.turns;
-    do { /* they are published at the end of a turn, and it takes an order to have another */
-        check(core_bitmap_set(node->engine, ++node->token, 0, 0) == 0);
-        check(node_done(node) == 0);
-        core_engine_counters(node->engine, &counters);
-    } while (counters.turns < turns + 2);
     return counters.upper_pending + counters.lower_pending + counters.pending + counters.unstable == 0;
 }
 

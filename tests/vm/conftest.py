@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vm import image
+from vm import image, seed_pair
 from vm.couple import MIB, Couple
 from vm.image import Image
 from vm.kernel_pair import KernelPair
@@ -40,6 +40,15 @@ def large_couple(guest_image: Image) -> Iterator[Couple]:
     with Couple.create(guest_image, 96 * MIB, 3) as both:
         both.boot()
         yield both
+
+
+@pytest.fixture(scope="session")
+def serving(large_couple: Couple) -> Iterator[Couple]:
+    """The seed's pair: castor is primary, /opt is mounted there; both in sync. The cases of several files share it."""
+    seed_pair.begin(large_couple)
+    yield large_couple
+    for machine in large_couple.machines:
+        machine.try_run("umount /opt")
 
 
 @pytest.fixture

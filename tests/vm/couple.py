@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from vm.image import Image
-from vm.machine import PATIENCE, CommandFailedError, Machine, Result
+from vm.machine import PATIENCE, CommandFailedError, GoneError, Machine, Result
 
 RESOURCE = "drbd0"
 MIB = 1 << 20
@@ -261,7 +261,7 @@ class Couple:
         for machine in booting:
             try:
                 machine.wait_ready()
-            except TimeoutError as error:
+            except (TimeoutError, GoneError) as error:
                 # Seen on a very busy host: an emulated machine that resets itself before its agent answers. Once.
                 print(f"booting {machine.name} again: {error}")
                 machine.end()

@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PROJECT = Path(os.environ.get("PYDRBD_VM_PROJECT") or HERE.parent.parent)
 """The tree that is installed in the guests; another one can be named, a release for example."""
-GUEST_FILES = ("init", "agent.py", "preloaded.py", "workload.py")
+GUEST_FILES = ("init", "agent.py", "ledger.py", "preloaded.py", "workload.py")
 PROJECT_SOURCES = ("src", "csrc", "nbd", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 VENV = "venv"
 GUEST_PROJECT = "/usr/lib/pydrbd"

@@ -41,6 +41,10 @@ class CommandFailedError(Exception):
         self.result = result
 
 
+class GoneError(Exception):
+    """QEMU has ended while an answer was waited for: a panic ends it, or a power cut of the test's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a command ended."""
@@ -208,7 +212,7 @@ class Machine:
             return False
         try:
             return self.result(self.start("true", timeout_s), timeout_s).code == 0
-        except (TimeoutError, OSError):
+        except (TimeoutError, OSError, GoneError):
             return False
 
     def resize_disk(self, number: int, size_bytes: int) -> None:
@@ -325,8 +329,9 @@ class Machine:
             try:
                 piece = channel.recv(1 << 16)
             except OSError:
-                return
+                piece = b""
             if not piece:
+                self._gone()
                 return
             *lines, pending = (pending + piece).split(b"\n")
             for line in lines:
@@ -334,6 +339,12 @@ class Machine:
                 future = self._waiting.pop(int(answer["number"]), None)
                 if future is not None and not future.cancelled():
                     future.set_result(answer)
+
+    def _gone(self) -> None:
+        """Whoever waits for an answer learns at once that QEMU has ended: a panic ends it."""
+        for future in list(self._waiting.values()):
+            if not future.done():
+                future.set_exception(GoneError(f"{self.name} is gone\n{self.console()}"))
 
 
 def _drive(name: str, path: Path, options: str) -> list[str]:

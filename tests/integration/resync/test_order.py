@@ -141,7 +141,7 @@ def site(directory: Path, template: str, sizes_mib: dict[str, int], orders: dict
 def chain(tmp_path: Path) -> Iterator[Site]:
     """Three resources: `middle` comes after `first`, `last` after `middle`."""
     orders = {"middle": "resync-after first/0;", "last": "resync-after middle;"}
-    yield from site(tmp_path, CHAIN, {"first": 24, "middle": 8, "last": 8}, orders)
+    yield from site(tmp_path, CHAIN, {"first": 64, "middle": 8, "last": 8}, orders)
 
 
 @pytest.fixture
@@ -181,6 +181,8 @@ def test_nobody_waits_for_a_daemon_that_was_killed_or_taken_down(chain: Site) ->
         chain.begin(name)
     chain.wait_for("middle", "PausedSyncS")
     chain.wait_for("last", "PausedSyncS")
+    chain.castor.run("restart", "last")
+    chain.wait_for("last", "PausedSyncS")  # the next program takes its predecessor's place in the order
     os.kill(chain.pid(chain.castor, "first"), signal.SIGKILL)
     chain.wait_for("middle", "SyncSource")
     assert chain.replication("last") in PAUSED

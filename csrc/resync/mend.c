@@ -253,6 +253,8 @@ static void failed(struct request *request, enum core_disk_op op, int32_t result
     if (block != NULL)
         block_free(engine, block); /* its bits stay: they are what the disk lacks */
     disk_failed(engine, op, request->sector, result);
+    if (peer_is_up(&engine->peer))
+        peer_send_ack(&engine->peer, P_NEG_ACK, request); /* the kernel's DRBD counts the answers that it waits for */
     request_end(request);
 }
 

@@ -301,6 +301,7 @@ static void a_disk_that_refuses_to_be_mended_has_failed(enum core_disk_op op)
     check(failed.b == op && failed.a == (BAD + 3 * BLOCK) / 512 && failed.result == -EIO);
     check(counters_of(&primary).out_of_sync_bits == 1 && is_marked_on_disk(BAD + 3 * BLOCK));
     check(counters_of(&primary).mended_sectors == 0);
+    node_await(&secondary, CORE_FACT_PEER_DISK_FAILED, 0);
     stop_pair(&primary, &secondary, fd);
 }
 

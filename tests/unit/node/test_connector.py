@@ -72,6 +72,27 @@ def test_crossed_attempts_end_in_one_pair(seed: int):
     run(body())
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_peer_that_knocked_at_an_inherited_door_is_let_in_and_not_crossed(seed: int):
+    """Crossed, one of them would wait for connect-int before it tries again: a minute."""
+
+    async def body() -> None:
+        port = free_port(CASTOR, POLLUX)
+        patience = {"connect_int_s": 60.0}
+        before = Connector(terms(CASTOR, POLLUX, port, **patience))
+        before.listen()
+        listener = socket.socket(fileno=before.keep())
+        pollux = Connector(terms(POLLUX, CASTOR, port, **patience), random.Random(seed))
+        knocking = asyncio.ensure_future(pollux.connect())
+        await asyncio.sleep(0.1)
+        castor = Connector(terms(CASTOR, POLLUX, port, **patience), random.Random(seed + 100))
+        castor.go_on(listener)
+        async with asyncio.timeout(5):
+            await assert_joined(*await asyncio.gather(castor.connect(), knocking))
+
+    run(body())
+
+
 def test_a_secret_known_to_both_lets_them_in():
     async def body() -> None:
         castor, pollux = both(free_port(CASTOR, POLLUX), cram_hmac_alg="sha256", shared_secret="castor and pollux")

@@ -12,6 +12,7 @@ is refused is said in the log, seldom enough not to fill it. Knows no rule: the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import select
@@ -40,6 +41,8 @@ FIRST_PACKET_PING_TIMEOUTS = 4
 HANDSHAKE_PING_TIMEOUTS = 10
 RETRY_S = 1.0
 """8.4 waits a second after a handshake that failed."""
+KNOCKED_S = 0.2
+"""So long who stood there already may take to name himself, before we go out."""
 SAY_AGAIN_S = 10.0
 SAID_MAX = 100
 """Strangers from many addresses must not fill the memory either."""
@@ -137,6 +140,8 @@ class Connector:
         """Set while `_accepted` holds something."""
         self._half_open: set[asyncio.Task[None]] = set()
         self._said: dict[str, float] = {}
+        self._knocked = False
+        """Somebody was in the listening socket's queue before anybody looked."""
 
     def listen(self) -> socket.socket:
         """Bind and listen; `connect` does it by itself if nobody has.
@@ -168,6 +173,7 @@ class Connector:
     async def connect(self) -> Link:
         """Return the link once it stands. Raises `IncompatibleError`; any other failure is tried again for ever."""
         listener = self._listener or self.listen()
+        self._knocked = _is_readable(listener)
         acceptor = asyncio.ensure_future(self._accept_all(listener))
         try:
             while True:
@@ -206,6 +212,7 @@ class Connector:
 
     async def _stand(self, pair: _Pair) -> tuple[socket.socket, socket.socket]:
         """Return both sockets when they stand and have survived the check."""
+        await self._let_in_who_knocked(pair)
         while True:
             pair.forget_dead()
             await self._go_out(pair)
@@ -214,6 +221,20 @@ class Connector:
                 both = await self._established(pair)
             if both is not None:
                 return both
+
+    async def _let_in_who_knocked(self, pair: _Pair) -> None:
+        """Take what stood in the listening socket's queue before we came, instead of crossing it with ours.
+
+        That is so after a planned restart: the peer has knocked meanwhile, and waits.
+        """
+        if not self._knocked:
+            return
+        self._knocked = False
+        with contextlib.suppress(TimeoutError):
+            name, sock = await asyncio.wait_for(self._accepted.get(), KNOCKED_S)
+            if self._accepted.empty():
+                self._arrived.clear()
+            self._complement(pair, name, sock)
 
     async def _go_out(self, pair: _Pair) -> None:
         """Make the next outgoing socket, unless one comes in while we try."""
@@ -383,6 +404,12 @@ def _is_alive(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, gone)
     return not poll.poll(0)
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def _wait_readable(sock: socket.socket, timeout_s: float) -> None:

@@ -144,9 +144,10 @@ def _serve(
         except OSError as error:
             raise StartError(f"cannot write the log {log_file}: {error.strerror}") from error
 
+        # Before the first thread: they inherit it. To ask for a ublk driver is to have one already, io_uring's.
+        troubles = memory.protect() if view.resource.attach != "none" else []
         may_have_device = _may_have_device(view)
-        # Before the first thread: they inherit it.
-        for trouble in memory.protect() if may_have_device else []:
+        for trouble in troubles if may_have_device else []:
             log.warning("%s", trouble)
 
         async def live() -> Daemon:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,34 @@ def test_a_successor_becomes_primary_and_takes_the_device_over(tmp_path: Path, k
     assert not held_by
     assert kind.asked == ["attach", "take over", "detach"]
     assert StateFile(tmp_path / "run").load() is None
+
+
+@pytest.mark.parametrize(("left", "loaded"), [("nbd", ["nbd", "attach"]), ("fuse", [])])
+def test_what_the_take_over_of_nbd_needs_is_loaded_before_anything_is_asked_of_the_device(
+    tmp_path: Path,
+    kind: FakeKind,
+    held_by: list[Opener],
+    monkeypatch: pytest.MonkeyPatch,
+    left: str,
+    loaded: list[str],
+):
+    leave_primary(tmp_path)
+    state = StateFile(tmp_path / "run")
+    device = state.load()
+    assert device is not None
+    state.save(replace(device, kind=left))
+    found: list[str] = []
+
+    monkeypatch.setattr(kernel_device.nbd, "load_control", lambda: found.extend(["nbd", *kind.asked]))
+
+    async def body(node: Node, _lib: FakeLib) -> None:
+        assert (await node.ask("role"))["text"] == "Primary/Unknown\n"
+        await node.ask("down")
+
+    playing(fuse_node(tmp_path, fresh=False), body)
+    assert not held_by
+    assert found == loaded
+    assert len(kind.asked) > 1
 
 
 def test_a_device_that_is_not_whole_is_made_anew(tmp_path: Path, kind: FakeKind, held_by: list[Opener]):

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pydrbd.config.description import ResourceView
 from pydrbd.core.engine import Parked
 from pydrbd.core.ublk import ublk_command
-from pydrbd.device import freeze, links, openers
+from pydrbd.device import freeze, links, nbd, openers
 from pydrbd.device.choice import by_name, choose, kinds
 from pydrbd.device.kind import (
     BLOCK_BYTES,
@@ -110,6 +110,12 @@ class KernelDevice:
     def leftover(self) -> Attached | None:
         """Return the device that the last daemon left when it ended."""
         return self._state_file.load()
+
+    def get_ready(self) -> None:
+        """Begin to load what a take-over will need. Who waits for the device need not wait for that after the peer."""
+        leftover = self.leftover()
+        if leftover is not None and leftover.kind == nbd.NbdDevice.name:
+            self._thread.submit(nbd.load_control)
 
     def remove_dead_names(self) -> None:
         """Remove the links that a daemon left whose device has gone with the last boot, or otherwise."""

@@ -43,6 +43,7 @@ async def take_over(
         return
     what = "was Primary" if leftover is None else f"ended with {leftover.path} in use"
     log.warning("the last program %s: becoming Primary again", what)
+    device.get_ready()
     peer_s = PEER_PLANNED_S if inherited.had_peer else PEER_S
     try:
         await asyncio.wait_for(performer.wait_until(lambda state: state.established), peer_s)

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
+from helpers.configurations import SEED
 from vm.couple import Couple, PydrbdNode, wait_until
 from vm.image import PROJECT
 from vm.machine import Machine
 
-SEED = """\
-resource drbd0 {
-  protocol = C
-  fsckcmd = /usr/bin/true
-
-  on castor {
-    device  = /dev/nb0
-    disk    = /dev/md3
-    address = 10.0.0.1
-    port    = 7788
-  }
-
-  on pollux {
-    device  = /dev/nb0
-    disk    = /dev/md3
-    address = 10.0.0.2
-    port    = 7788
-  }
-}
-"""
 MAKE_MD3 = (
     "modprobe raid1; [ -b /dev/md3 ] || mdadm --assemble --run /dev/md3 /dev/vdc /dev/vdd || "
     "mdadm --create /dev/md3 --run --level=1 --raid-devices=2 --metadata=1.2 --assume-clean /dev/vdc /dev/vdd"
